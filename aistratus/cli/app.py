@@ -1,0 +1,211 @@
+"""The Typer app: global options, exit codes, and the one place that decides which cloud an env lives in.
+
+The env `local` lives in the embedded cloud, which is started when a command needs it; every other env, and every env
+when AWS_ENDPOINT_URL names an endpoint, is reached through the SDK's own chain. From here on nobody asks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import typer
+
+from aistratus.cli import chat, env, init, lifecycle, local, logs, status
+from aistratus.cli.options import Embedded, Options, in_order, truthy
+from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from aistratus.cloud import Access
+    from aistratus.settings import Settings
+
+LOCAL_ENV = "local"
+DEFAULT_REGION = "eu-central-1"
+
+app = typer.Typer(
+    name="aistratus",
+    help="A private LLM on your own AWS account, or on an embedded cloud on this machine.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog="The options above may stand before or after a command.",
+)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    env: Annotated[str | None, typer.Option("--env", "-e", help="Which copy of the stack [default: local]")] = None,
+    output: Annotated[
+        Literal["table", "json"],
+        typer.Option("--output", "-o", envvar="AISTRATUS_OUTPUT", help="For people, or for programs"),
+    ] = "table",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and AWS's own words")] = False,
+    region: Annotated[str | None, typer.Option(help="AWS region")] = None,
+    profile: Annotated[str | None, typer.Option(help="AWS profile")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file [default: the nearest aistratus.toml upwards]")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(envvar="AISTRATUS_TRACE", help="Write one JSON line for each AWS call to this file")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
+) -> None:
+    """Reads the global options."""
+    context.obj = Options(
+        env=env,
+        output=output,
+        yes=yes or truthy("AISTRATUS_YES"),
+        quiet=quiet or truthy("AISTRATUS_QUIET"),
+        verbose=verbose or truthy("AISTRATUS_VERBOSE"),
+        region=region,
+        profile=profile,
+        config=config,
+        trace=trace,
+        embedded=Embedded(
+            defaults=_defaults, access=_access, ended=_ended, asks=lambda settings: not _embedded(settings)
+        ),
+    )
+
+
+app.command("up")(lifecycle.up)
+app.command("plan")(lifecycle.plan)
+app.command("down")(lifecycle.down)
+app.command("status")(status.status)
+app.command("chat")(chat.chat)
+app.command("logs")(logs.logs)
+app.command("init")(init.init)
+app.add_typer(env.app, name="env")
+app.add_typer(local.app, name="local")
+
+
+def main() -> None:
+    """Entry point: runs the command line and turns what goes wrong into one sentence and an exit code."""
+    arguments = in_order(sys.argv[1:])
+    if "--version" in arguments:
+        from aistratus import __version__
+
+        print(f"aistratus {__version__}")
+        return
+    try:
+        code = app(args=arguments, prog_name="aistratus", standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _tell(Interrupted("interrupted"), arguments)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence instead of a traceback
+        code = _tell(error, arguments)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: Exception, arguments: list[str]) -> int:
+    """Prints the error for people, and as JSON where JSON was asked for; gives the exit code."""
+    if (usage := getattr(error, "format_message", None)) is not None:
+        if not usage():
+            return 2  # no command at all: the help was shown
+        error = UsageError(usage().rstrip("."), todo="--help tells what there is")  # the command line itself was wrong
+    if truthy("AISTRATUS_VERBOSE") or "--verbose" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, Failure):
+        failure = error
+    else:
+        from aistratus.explain import explain
+
+        failure = explain(error, profile=_value(arguments, "--profile"))
+    asked_for_json = "json" in (_value(arguments, "--output"), os.environ.get("AISTRATUS_OUTPUT"))
+    if asked_for_json and not failure.reported:
+        import json
+
+        content: dict[str, Any] = {
+            "schema": 1,
+            "error": {"kind": failure.kind, "what": failure.what, "todo": failure.todo},
+        }
+        print(json.dumps(content))
+    print(f"aistratus: {failure}", file=sys.stderr)
+    return failure.exit_code
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    return next((value for name, value in pairwise(arguments) if name == option), None)
+
+
+# --- which cloud ----------------------------------------------------------------------------------------------
+
+
+def _defaults() -> dict[str, Any]:
+    """The embedded cloud's env answers with the demo model unless the settings name another.
+
+    With AWS_ENDPOINT_URL the env isn't embedded, but whoever points `local` at an endpoint means such a cloud too.
+    """
+    from aistratus.models import DEMO, demo_model
+
+    model = {"path": str(demo_model()), "name": DEMO.name, "context_tokens": DEMO.context_tokens, "temperature": 0.0}
+    return {LOCAL_ENV: {"model": model}}
+
+
+def _embedded(settings: Settings) -> bool:
+    return settings.env == LOCAL_ENV and not os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _access(settings: Settings, start: bool) -> Access | None:
+    from aistratus.cloud import Access
+
+    if not _embedded(settings):
+        if (host := urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname) in ("127.0.0.1", "localhost"):
+            _bypass_proxies(str(host))
+        return Access(region=settings.region or _sdk_region(settings.profile), profile=settings.profile)
+    from aistratus.local import process
+
+    with local.told():
+        try:
+            running = process.ensure() if start else process.require()
+        except process.CloudAbsent:
+            return None
+        except process.CloudGone as gone:
+            what, _, todo = str(gone).rpartition("; ")
+            raise Absent(what, todo=todo) from None
+    if running.lost:
+        print("the embedded cloud had died and its state is gone; a new one begins", file=sys.stderr)
+    _bypass_proxies("127.0.0.1")
+    return Access(
+        region=settings.region or DEFAULT_REGION,
+        endpoint=running.endpoint,
+        access_key="embedded",
+        secret_key="embedded",  # noqa: S106 - the embedded cloud keeps no secrets
+    )
+
+
+def _bypass_proxies(host: str) -> None:
+    """A proxy that the environment names for the internet can't reach this machine's loopback interface."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = os.environ.get(name, "")
+        if host not in hosts.split(","):
+            os.environ[name] = f"{hosts},{host}".lstrip(",")
+
+
+def _sdk_region(profile: str | None) -> str:
+    """The region that the AWS SDK would use here (environment, then profile)."""
+    import botocore.session
+
+    region: str | None = botocore.session.Session(profile=profile).get_config_variable("region")
+    return region or DEFAULT_REGION
+
+
+def _ended(settings: Settings) -> bool:
+    if not _embedded(settings):
+        return False
+    from aistratus.local import process
+
+    with local.told():
+        return process.stop()

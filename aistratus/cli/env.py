@@ -1,0 +1,118 @@
+"""`aistratus env`: which envs there are, and their ids for other programs."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import typer
+
+from aistratus.cli.options import Options
+from aistratus.core.errors import Absent
+
+app = typer.Typer(no_args_is_help=True, help="Envs of this account and region, and their ids.")
+
+
+@app.command("list")
+def list_envs(context: typer.Context) -> None:
+    """Lists the envs that have a ledger in this account and region."""
+    from aistratus.cli import show
+    from aistratus.cli.session import open_session
+
+    options: Options = context.obj
+    try:
+        session = open_session(options)
+    except Absent:
+        names: list[str] = []
+    else:
+        paths = session.ledger.store.below("/tinyllama")
+        names = sorted({path.split("/")[2] for path in paths if path.count("/") >= 3})
+    if options.json:
+        show.emit({"envs": names})
+        return
+    for name in names:
+        print(name)
+
+
+@app.command("show")
+def show_env(context: typer.Context) -> None:
+    """Shows the env's ids as the ledger has them."""
+    from aistratus.cli import show
+
+    options: Options = context.obj
+    env, ids = _ids(options)
+    if options.json:
+        show.emit({"env": env, "ids": ids})
+        return
+    for key, entries in ids.items():
+        for name, value in entries.items():
+            print(f"{key}.{name} = {value}")
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    format: Annotated[
+        Literal["dotenv", "github", "json"] | None,
+        typer.Option(help="Form of the output [default: dotenv, or json with -o json]"),
+    ] = None,
+) -> None:
+    """Prints the env's ids as variables: `TINYLLAMA_<KEY>_<ID>`.
+
+    `dotenv` is read by bash and python-dotenv; `github` is the form of a workflow's $GITHUB_ENV file.
+    """
+    import json
+
+    env, ids = _ids(context.obj)
+    variables = {"TINYLLAMA_ENV": env}
+    for key, entries in ids.items():
+        for name, value in entries.items():
+            variables[_variable(key, name)] = value
+    format = format or ("json" if context.obj.json else "dotenv")
+    if format == "json":
+        print(json.dumps({"schema": 1, "env": env, "variables": variables}))
+        return
+    for name, value in variables.items():
+        print(dotenv(name, value) if format == "dotenv" else github(name, value))
+
+
+def _ids(options: Options) -> tuple[str, dict[str, dict[str, str]]]:
+    from aistratus.cli.session import open_session
+
+    session = open_session(options)
+    ids = session.ledger.read(session.stack.by_key)
+    if not ids:
+        raise Absent(f"env {session.settings.env!r} has no ledger", todo="`aistratus up` writes it")
+    return session.settings.env, {key: ids[key] for key in session.stack.by_key if key in ids}
+
+
+def _variable(key: str, name: str) -> str:
+    return re.sub(r"[^A-Z0-9]+", "_", f"TINYLLAMA_{key}_{name}".upper())
+
+
+def dotenv(name: str, value: str) -> str:
+    """One line, read the same by bash and python-dotenv.
+
+    They agree on plain characters, on single quotes around anything but single quotes, and on double quotes where
+    nothing is there to expand. A value with a single quote *and* something to expand is written for bash.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_./:@+-]*", value):
+        return f"{name}={value}"
+    if not re.search(r"['\\]", value):
+        return f"{name}='{value}'"
+    if not re.search(r"[$`!]", value):
+        return f'{name}="' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+    return f"{name}='" + value.replace("'", "'\\''") + "'"
+
+
+def github(name: str, value: str) -> str:
+    """One variable of a workflow's $GITHUB_ENV file.
+
+    Source: GitHub's workflow commands: a value of many lines stands between two delimiters that don't occur in it.
+    """
+    if not re.search(r"[\r\n]", value):
+        return f"{name}={value}"
+    end = "AISTRATUS_END"
+    while end in value:
+        end += "_"
+    return f"{name}<<{end}\n{value}\n{end}"

@@ -1,0 +1,90 @@
+"""`aistratus init`: a commented settings file, written from the settings' own declarations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aistratus.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+HEAD = """\
+# Settings of aistratus. Everything here has the default that is shown; a line counts when its "#" is taken away.
+# "…" stands for a value of your own.
+# Variables win over this file (AISTRATUS_NODE__VOLUME_GIB=40), flags win over both.
+# A table [envs.NAME] holds what is different for one env, for example:
+#   [envs.prod.node]
+#   cpu_type = "t3.medium"
+"""
+
+
+def init(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where to write aistratus.toml")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there")] = False,
+) -> None:
+    """Writes a commented aistratus.toml with every setting, its unit and its default."""
+    from aistratus.settings import FILE_NAME
+
+    path = folder / FILE_NAME
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists", todo="--force replaces it")
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}", todo="make it first")
+    path.write_text(commented(), encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def commented() -> str:
+    """The file's text."""
+    from aistratus.settings import Settings
+
+    return HEAD + "\n".join(_table(Settings, [])) + "\n"
+
+
+def _table(model: type[BaseModel], path: list[str]) -> Iterator[str]:
+    sections = {name: entry for name, entry in model.model_fields.items() if _section(entry)}
+    for name, entry in model.model_fields.items():
+        if name not in sections:
+            yield from _entry(name, entry, path)
+    for name, entry in sections.items():
+        section = _section(entry)
+        assert section is not None
+        yield from ("", f"[{'.'.join([*path, name])}]" + (f"  # {section.__doc__}" if section.__doc__ else ""))
+        yield from _table(section, [*path, name])
+
+
+def _section(entry: FieldInfo) -> type[BaseModel] | None:
+    from aistratus.settings import Section, Throttle
+
+    kind = entry.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) and kind is not Throttle else None
+
+
+def _entry(name: str, entry: FieldInfo, path: list[str]) -> Iterator[str]:
+    default = entry.get_default(call_default_factory=True)
+    yield f"# {entry.description}"
+    if isinstance(default, dict) and path:
+        for key, value in default.items():
+            yield f"# {name}.{json.dumps(key)} = {_toml(value)}"
+    else:
+        yield f"# {name} = {_toml(default)}"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '"…"'
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
+    if hasattr(value, "model_dump"):
+        return "{ " + ", ".join(f"{name} = {_toml(entry)}" for name, entry in value.model_dump().items()) + " }"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,265 @@
+"""`up`, `plan` and `down`: three readings of the same description."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aistratus.cli.options import Options
+from aistratus.core.errors import Absent, Failure, Interrupted
+
+if TYPE_CHECKING:
+    from aistratus.cli.session import Session
+    from aistratus.cloud import Cloud
+    from aistratus.core.execute import Outcome
+    from aistratus.core.graph import Stack
+    from aistratus.core.plan import Plan
+
+
+def up(
+    context: typer.Context,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Allow making anew what can't be changed in place")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Just this key and what it stands on (repeatable)")] = None,
+    no_node: Annotated[bool, typer.Option("--no-node", help="Leave the EC2 instance out")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="End only when the worker is ready")] = False,
+    steal_lock: Annotated[
+        bool, typer.Option("--steal-lock", help="Take over the lock of a command that has died")
+    ] = False,
+) -> None:
+    """Builds the stack, or repairs it field by field; does nothing where nothing differs."""
+    from aistratus.cli import show
+    from aistratus.cli.session import ending_gently, open_session
+    from aistratus.core.execute import Run
+
+    options: Options = context.obj
+    console = show.people(options)
+    session = open_session(options, start=True)
+    begun = session.clock.now()
+    with ending_gently(session):
+        show.heading(session, console)
+        stack = session.describe(node=not no_node)
+        stack = stack.only(only) if only else stack
+        aws = session.cloud.fresh()
+        planned = _look(aws, stack, session)
+        if plan:
+            _show_plan(session, planned, "plan", begun)
+            raise typer.Exit(0 if planned.empty else 2)
+        if planned.empty and not _unrecorded(aws, planned):
+            if told := session.unlocked("aistratus up", steal=steal_lock):
+                console.print(told)
+            outcome = Run(stack, aws, session.ledger, session.clock, session.stop).up(planned)
+        else:
+            show.short(planned.changes, console)
+            asks = session.asks and not planned.empty
+            if asks and not show.confirm(f"Go on ({show.counted(planned.changes)})?", options):
+                raise Interrupted("nothing was changed")
+            with session.locked("aistratus up", steal=steal_lock) as told, show.Ticker(console) as ticker:
+                if told:
+                    console.print(told)
+                # Somebody may have changed things while the lock was not ours.
+                aws = session.cloud.fresh()
+                planned = _look(aws, stack, session)
+                run = Run(stack, aws, session.ledger, session.clock, session.stop, ticker)
+                outcome = run.up(planned, replace_allowed=replace)
+        if wait and outcome.ok and not no_node:
+            _wait_until_ready(session, outcome)
+    seconds = session.clock.now() - begun
+    if options.json:
+        show.report(session, "up", outcome.changes, seconds=seconds)
+    _conclude_up(session, outcome, seconds)
+    if outcome.interrupted:
+        raise Interrupted(_undone(outcome), todo="`aistratus up` continues where this ended", reported=True)
+    if not outcome.ok:
+        raise Failure(_failures(outcome), todo="`aistratus up` continues when that is mended", reported=True)
+
+
+def plan(context: typer.Context) -> None:
+    """Shows what `up` would do; exits with 2 when there is something to do."""
+    from aistratus.cli import show
+    from aistratus.cli.session import ending_gently, open_session
+    from aistratus.explain import explain
+
+    session = open_session(context.obj, start=True)
+    begun = session.clock.now()
+    show.heading(session, show.people(context.obj))
+    with ending_gently(session):
+        planned = _look(session.cloud.fresh(), session.stack, session)
+    _show_plan(session, planned, "plan", begun)
+    if planned.survey.failed:
+        (first, why), number = next(iter(planned.survey.failed.items())), len(planned.survey.failed)
+        more = f" (and {number - 1} more)" if number > 1 else ""
+        raise Failure(f"not everything could be looked at: {first}{more}: {explain(why)}", reported=True)
+    raise typer.Exit(0 if planned.empty else 2)
+
+
+def down(
+    context: typer.Context,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be removed")] = False,
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the bucket")] = False,
+    steal_lock: Annotated[
+        bool, typer.Option("--steal-lock", help="Take over the lock of a command that has died")
+    ] = False,
+) -> None:
+    """Removes everything that is ours, looks again, and proves that nothing is left."""
+    from aistratus.cli import show
+    from aistratus.cli.session import ending_gently, open_session
+    from aistratus.core.execute import Run, owned
+    from aistratus.core.plan import deletions, survey
+
+    options: Options = context.obj
+    console = show.people(options)
+    try:
+        session = open_session(options)
+    except Absent as absent:
+        _nothing_to_remove(options, absent)
+        return
+    begun = session.clock.now()
+    with ending_gently(session):
+        show.heading(session, console)
+        found = survey(session.stack, session.cloud, stop=session.stop)
+        doomed = deletions(session.stack, found, keep_data=keep_data)
+        if plan:
+            if options.json:
+                show.report(session, "down", doomed, seconds=session.clock.now() - begun)
+            show.lines(doomed, show.results(options))
+            raise typer.Exit(2 if doomed else 0)
+        ours = {entry.id for entry in owned(session.cloud)}
+        if (
+            (ours or doomed)
+            and session.asks
+            and not show.confirm(f"Remove {len(doomed)} resources of env {session.settings.env!r}?", options)
+        ):
+            raise Interrupted("nothing was removed")
+        with session.locked("aistratus down", steal=steal_lock) as told, show.Ticker(console) as ticker:
+            if told:
+                console.print(told)
+            found = survey(session.stack, session.cloud.fresh(), stop=session.stop)
+            run = Run(session.stack, session.cloud.fresh(), session.ledger, session.clock, session.stop, ticker)
+            outcome = run.down(found, keep_data=keep_data)
+    seconds = session.clock.now() - begun
+    if options.json:
+        show.report(session, "down", outcome.changes, seconds=seconds, leftovers=outcome.left)
+    if outcome.interrupted:
+        raise Interrupted(_undone(outcome), todo="`aistratus down` continues where this ended", reported=True)
+    if not outcome.ok:
+        told_always = show.results(options)
+        show.lines((change for change in outcome.changes if change.action in ("failed", "blocked")), told_always)
+        for entry in outcome.left:
+            told_always.print(f"left: {entry.state.kind} {entry.id}", markup=False)
+        raise Failure(
+            f"{len(outcome.left)} resources left; {_failures(outcome)}",
+            todo="run `aistratus down` again",
+            reported=True,
+        )
+    _conclude_down(session, outcome, seconds)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+def _look(aws: Cloud, stack: Stack, session: Session) -> Plan:
+    from aistratus.core.plan import plan as compare_all
+    from aistratus.core.plan import survey
+
+    return compare_all(stack, aws, survey(stack, aws, stop=session.stop))
+
+
+def _unrecorded(aws: Cloud, planned: Plan) -> bool:
+    """Does the ledger lack or mistake something, although everything is as declared? A run died, or it was deleted."""
+    return any(change.found is not None and aws.recorded(change.key) != change.found.ids for change in planned.changes)
+
+
+def _show_plan(session: Session, planned: Plan, command: str, begun: float) -> None:
+    from aistratus.cli import show
+
+    console = show.results(session.options)
+    if session.options.json:
+        show.report(session, command, planned.changes, seconds=session.clock.now() - begun)
+    show.lines((change for change in planned.changes if change.action != "unchanged"), console)
+    console.print(show.counted(planned.changes) or f"nothing to do: {len(planned.changes)} resources as declared")
+    if not planned.empty and not planned.survey.failed:
+        show.people(session.options).print(f"Next: aistratus{_option(session)} up")
+
+
+def _failures(outcome: Outcome) -> str:
+    from aistratus.explain import explain
+
+    told = [f"{change.key}: {explain(change.error)}" for change in outcome.failures if change.error]
+    blocked = sum(change.action == "blocked" for change in outcome.changes)
+    return "; ".join(told) + (f"; {blocked} more weren't touched because of that" if blocked else "")
+
+
+def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
+    from aistratus.cli import show
+
+    console = show.people(session.options)
+    done = sum(change.action in ("create", "update", "replace") for change in outcome.changes)
+    console.print(f"{len(outcome.changes)} resources, {done} changed, {seconds:.1f} s")
+    url = next((c.found.ids.get("endpoint") for c in outcome.changes if c.key == "api" and c.found), None)
+    if outcome.ok and url:
+        show.results(session.options).print(f"API: {url}", markup=False)
+        console.print(f'Next: aistratus{_option(session)} chat "How do I stop the GPU?"')
+
+
+def _option(session: Session) -> str:
+    """How this call's env was chosen, to be typed again."""
+    return f" --env {session.options.env}" if session.options.env else ""
+
+
+def _conclude_down(session: Session, outcome: Outcome, seconds: float) -> None:
+    from aistratus.cli import show
+
+    console = show.results(session.options)
+    kept = [change.key for change in outcome.changes if change.action == "retained"]
+    ended = False
+    if kept:
+        console.print(f"kept: {', '.join(kept)}; everything else is gone ({seconds:.1f} s)")
+    else:
+        assert session.options.embedded is not None
+        ended = session.options.embedded.ended(session.settings)
+        console.print(f"0 resources left, €0.00 a month ({seconds:.1f} s)")
+    if ended:
+        console.print("the embedded cloud has ended")
+
+
+def _nothing_to_remove(options: Options, absent: Absent) -> None:
+    from aistratus.cli import show
+
+    settings = options.load()
+    if options.json:
+        show.emit(
+            {"command": "down", "env": settings.env, "account": None, "region": settings.region, "resources": [],
+             "calls": {"read": 0, "write": 0}, "seconds": 0.0, "left": []}
+        )  # fmt: skip
+    show.results(options).print(f"0 resources left, €0.00 a month ({absent.what})", markup=False)
+
+
+def _undone(outcome: Outcome) -> str:
+    """What an interrupted run did and what it didn't."""
+    undone = [change.key for change in outcome.changes if change.action in ("blocked", "failed")]
+    done = sum(change.action in ("create", "update", "replace", "delete") for change in outcome.changes)
+    return f"interrupted: {done} done, {len(undone)} not ({', '.join(undone) or 'none'})"
+
+
+def _wait_until_ready(session: Session, outcome: Outcome) -> None:
+    from aistratus.cli.status import worker_state
+    from aistratus.core.settle import Wait, until
+
+    node = next((change.found for change in outcome.changes if change.key == "node"), None)
+    if node is not None and node.health in ("stopped", "stopping"):
+        raise Failure("the node is asleep, so its worker won't get ready", todo="the next prompt wakes it")
+
+    def ready() -> bool | None:
+        beat = worker_state(session)
+        if beat.get("fresh") and beat.get("reason"):
+            raise Failure(
+                f"the worker can't get ready: {beat['reason']}", todo="mend that and run `aistratus up` again"
+            )
+        return True if beat.get("fresh") and beat["state"] != "loading" else None
+
+    # Source: measured boots of others (1 m 41 s to a usable GPU node) plus fetching a 670 MB model.
+    until(Wait(what="the worker is ready", within=600, first=0.5, longest=5), ready, clock=session.clock)

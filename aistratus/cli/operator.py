@@ -1,0 +1,115 @@
+"""How the operator's command line gets to the API: ids from the ledger, and a sign-in that asks nothing.
+
+Somebody with AWS credentials for the account is already more than any user of the API. So the command line signs in
+as the user `operator` with a password of its own making, kept encrypted in the ledger and never shown.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from aistratus.client.errors import SignInError
+from aistratus.client.signin import AdminSignIn
+from aistratus.client.signin import Session as SignedIn
+from aistratus.client.tokens import Tokens, TokenStore
+from aistratus.core.errors import Absent
+
+if TYPE_CHECKING:
+    from aistratus.cli.session import Session
+    from aistratus.cloud import Cloud
+
+KEYS = ("api", "user_pool", "user_client", "operator")
+PASSWORD = "operator_password"  # noqa: S105 - the name under which it is kept
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where the API is and who may knock."""
+
+    url: str
+    signed_in: SignedIn
+
+
+class Cognito:
+    """The client of the user pools, made when it is first asked: a kept token needs none."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cloud.cognito_idp, name)
+
+
+def open_door(session: Session) -> Door:
+    """The env's API and a session that keeps itself signed in.
+
+    Raises:
+        Absent: the stack isn't up.
+    """
+    ids = _ids(session)
+    pool, client, username = ids["user_pool"]["id"], ids["user_client"]["id"], ids["operator"]["id"]
+    cognito = Cognito(session.cloud)
+
+    def password() -> str:
+        return _password(session, cognito, pool, username)
+
+    way_in = OperatorSignIn(session, AdminSignIn(cognito, pool, client, username, password))
+    # By client id: an env that was taken down and built again has a new pool, and the old one's tokens are worthless.
+    store = TokenStore(platformdirs.user_state_path("aistratus") / "tokens" / client)
+    return Door(ids["api"]["endpoint"], SignedIn(session.settings.env, store, cognito, client, way_in))
+
+
+def _ids(session: Session) -> dict[str, dict[str, str]]:
+    """From the ledger; from the account itself where the ledger has lost them."""
+    ids = session.ledger.read(KEYS)
+    if missing := [key for key in KEYS if key not in ids]:
+        from aistratus.core.plan import survey
+
+        found = survey(session.stack.only(missing), session.cloud).found
+        ids |= {key: dict(found[key].ids) for key in missing if key in found}
+    if missing := [key for key in KEYS if key not in ids]:
+        env = session.settings.env
+        raise Absent(f"env {env!r} isn't up: {', '.join(missing)} not found", todo="`aistratus up` builds it")
+    return ids
+
+
+def _password(session: Session, cognito: Any, pool: str, username: str) -> str:
+    """The operator's password; set at Cognito when it has just been made."""
+    made: list[str] = []
+
+    def make() -> str:
+        # The suffix meets any password policy; the strength is in front of it.
+        made.append(secrets.token_urlsafe(24) + "-aA1")
+        return made[0]
+
+    password = session.ledger.secret(PASSWORD, make)
+    if made:
+        _set_password(cognito, pool, username, password)
+    return password
+
+
+def _set_password(cognito: Any, pool: str, username: str, password: str) -> None:
+    cognito.admin_set_user_password(UserPoolId=pool, Username=username, Password=password, Permanent=True)
+
+
+@dataclass(frozen=True)
+class OperatorSignIn:
+    """Signs in; sets the recorded password first if Cognito never got it (whoever made it died between the two)."""
+
+    session: Session
+    way_in: AdminSignIn
+
+    def sign_in(self) -> Tokens:
+        try:
+            return self.way_in.sign_in()
+        except SignInError:
+            cognito, pool, username = self.way_in.cognito, self.way_in.pool_id, self.way_in.username
+            status = cognito.admin_get_user(UserPoolId=pool, Username=username)["UserStatus"]
+            if status != "FORCE_CHANGE_PASSWORD":
+                raise
+            _set_password(cognito, pool, username, self.way_in.password())
+            return self.way_in.sign_in()

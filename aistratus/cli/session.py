@@ -1,0 +1,237 @@
+"""What a command that talks to a cloud works with: settings, cloud, ledger, stack, and a Ctrl-C that lets calls end."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO
+
+from aistratus.cli.options import Options
+from aistratus.cloud import Clients, Cloud, Identity
+from aistratus.core.errors import Absent, UsageError
+from aistratus.core.ledger import Holder, Ledger, Lock
+from aistratus.core.settle import RealClock
+from aistratus.node.bootstrap import Model
+from aistratus.policies import Names
+from aistratus.resources.parameters import SsmStore
+from aistratus.settings import Settings
+from aistratus.trace import Meter
+
+if TYPE_CHECKING:
+    from aistratus.core.graph import Stack
+    from aistratus.stack import Shipped
+
+LOCK_EXPIRES_S = 3600
+"""Longer than any `up` or `down`: a lock older than this was left by a machine that is gone."""
+
+GGUF = b"GGUF"
+"""How every such file begins. Source: the format's specification, "magic"."""
+
+UNREACHED_PAUSE_S = 1.0
+"""Between the two tries of a command's first call."""
+
+
+@dataclass
+class Session:
+    """One command's view of one env."""
+
+    options: Options
+    settings: Settings
+    cloud: Cloud
+    ledger: Ledger
+    meter: Meter
+    stop: threading.Event
+    clock: RealClock
+
+    @property
+    def names(self) -> Names:
+        identity = self.cloud.identity
+        return Names(identity.partition, identity.account, identity.region, self.settings.env)
+
+    @cached_property
+    def stack(self) -> Stack:
+        """The declared stack of this env."""
+        return self.describe()
+
+    def describe(self, *, node: bool = True) -> Stack:
+        """The declared stack, with or without the EC2 instance."""
+        from aistratus.stack import describe  # here, because `chat` needs no resource kinds
+
+        return describe(self.settings, self.names, shipped(self.settings), node=node)
+
+    @property
+    def asks(self) -> bool:
+        """Is a question in place before something is changed?"""
+        assert self.options.embedded is not None
+        return self.options.embedded.asks(self.settings)
+
+    @contextmanager
+    def locked(self, command: str, *, steal: bool) -> Iterator[str]:
+        """Holds the env's lock; gives a sentence if it was taken over from somebody."""
+        lock = self._lock(command)
+        told = lock.take(steal=steal)
+        try:
+            yield told
+        finally:
+            lock.release()
+
+    def unlocked(self, command: str, *, steal: bool) -> str:
+        """Makes sure that nobody holds the env's lock; gives a sentence if a dead process had left it."""
+        return self._lock(command).check(steal=steal)
+
+    def _lock(self, command: str) -> Lock:
+        return Lock(self.ledger, _me(command), now=time.time, is_dead=_is_dead)
+
+
+def open_session(options: Options, *, start: bool = False) -> Session:
+    """Connects to the env's cloud.
+
+    Args:
+        start: start the embedded cloud if this env has one and it isn't running.
+
+    Raises:
+        Absent: the env's cloud isn't running, so nothing of it exists.
+    """
+    settings = options.load()
+    assert options.embedded is not None
+    meter = Meter(options.trace)  # first of all: a file that can't be written shall not leave a cloud behind
+    access = options.embedded.access(settings, start)
+    if access is None:
+        raise Absent(f"env {settings.env!r} isn't up", todo="`aistratus up` builds it")
+    stop = threading.Event()
+    clock = RealClock(stop)
+    clients = Clients(access, meter)
+    caller = _caller(clients, clock)
+    identity = Identity(account=caller["Account"], arn=caller["Arn"], region=access.region)
+    session: Session
+
+    def recorded() -> dict[str, dict[str, str]]:
+        return session.ledger.read(session.stack.by_key)
+
+    cloud = Cloud(env=settings.env, identity=identity, clients=clients, clock=clock, recorded=recorded)
+    ledger = Ledger(SsmStore(cloud), f"/tinyllama/{settings.env}")
+    session = Session(options, settings, cloud, ledger, meter, stop, clock)
+    return session
+
+
+def _caller(clients: Clients, clock: RealClock) -> dict[str, str]:
+    """Who AWS takes us for. This is the first call of every command, and tells early that nobody answers at all."""
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+    once = clients.get("sts", retries=False)
+    try:
+        caller: dict[str, str] = once.get_caller_identity()
+    except (ConnectionError, HTTPClientError):
+        # A second try tells a blip from an address where nobody is; ten would take a minute to say the same.
+        clock.wait(UNREACHED_PAUSE_S)
+        caller = once.get_caller_identity()
+    except ClientError:
+        caller = clients.get("sts").get_caller_identity()  # throttled, perhaps: with the usual patience
+    return caller
+
+
+@contextmanager
+def ending_gently(session: Session) -> Iterator[None]:
+    """Ctrl-C ends the run after the calls in flight; a second one ends it at once."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if session.stop.is_set():
+            os._exit(130)
+        session.stop.set()
+        print("interrupted: letting calls in flight end (Ctrl-C again ends at once) …", file=sys.stderr)
+
+    before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- what is shipped ----------------------------------------------------------------------------------------
+
+
+def shipped(settings: Settings) -> Shipped:
+    """The programs and the model that `up` uploads."""
+    from aistratus.node.keys import public_key
+    from aistratus.package import router_zip, worker_zip
+    from aistratus.stack import Shipped
+
+    router, worker = router_zip(), worker_zip()
+    model, content = _model(settings)
+    return Shipped(
+        router=lambda: router.content,
+        router_sha256=router.sha256_base64,
+        worker=lambda: worker.content,
+        worker_sha256=worker.sha256_hex,
+        model=model,
+        model_content=content,
+        public_key=lambda: public_key(settings.env),
+    )
+
+
+def _model(settings: Settings) -> tuple[Model, Callable[[], BinaryIO] | None]:
+    chosen = settings.model
+    if chosen.path is None:
+        name = chosen.name or chosen.url.rsplit("/", 1)[-1].removesuffix(".gguf")
+        return Model(name=name, sha256=chosen.sha256, context_tokens=chosen.context_tokens, url=chosen.url), None
+    try:
+        with chosen.path.open("rb") as file:
+            if file.read(4) != GGUF:
+                raise UsageError(f"model.path: {chosen.path} isn't a GGUF file", todo="name one, or leave it out")
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"model.path: {error}", todo="name a GGUF file that exists") from error
+    model = Model(
+        name=chosen.name or chosen.path.stem,
+        sha256=digest,
+        context_tokens=chosen.context_tokens,
+        key=f"models/{digest}.gguf",
+    )
+    path = chosen.path
+    return model, lambda: path.open("rb")
+
+
+# --- the lock's owner -------------------------------------------------------------------------------------------
+
+
+def _me(command: str) -> Holder:
+    import psutil
+
+    now = time.time()
+    return Holder(
+        command=command,
+        user=getpass.getuser(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        pid_started=psutil.Process().create_time(),
+        since=now,
+        expires=now + LOCK_EXPIRES_S,
+    )
+
+
+def _is_dead(holder: Holder) -> bool:
+    """Has the holder's process ended? Only to be known on its own machine; a reused process id doesn't count."""
+    if holder.host != socket.gethostname():
+        return False
+    import psutil
+
+    try:
+        process = psutil.Process(holder.pid)
+        another = abs(process.create_time() - holder.pid_started) > 1
+        # A killed process whose parent hasn't asked for its end yet (in a container often nobody does) has ended too.
+        return another or process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True

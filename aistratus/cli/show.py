@@ -1,0 +1,200 @@
+"""How plans, progress and results look: lines for people, one stable JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from aistratus.cli.options import Options
+from aistratus.core.diff import FieldChange
+from aistratus.core.execute import Progress
+from aistratus.core.plan import Change
+from aistratus.core.resource import UNKNOWN, Found
+from aistratus.explain import explain
+
+if TYPE_CHECKING:
+    from aistratus.cli.session import Session
+
+SCHEMA = 1
+MARKS = {
+    "create": ("+", "green"), "update": ("~", "yellow"), "replace": ("!", "magenta"), "delete": ("-", "red"),
+    "unchanged": (" ", "dim"), "failed": ("x", "bold red"), "blocked": ("o", "red"), "retained": ("=", "cyan"),
+}  # fmt: skip
+LONGEST_VALUE = 60
+
+
+def people(options: Options) -> Console:
+    """Where text for people goes: standard output, or standard error when that belongs to JSON."""
+    return Console(stderr=options.json, quiet=options.quiet, highlight=False, soft_wrap=True)
+
+
+def results(options: Options) -> Console:
+    """Where a command's result goes for people: as `people`, but shown with --quiet too, unless JSON tells it."""
+    return Console(stderr=options.json, quiet=options.quiet and options.json, highlight=False, soft_wrap=True)
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    """Prints one JSON document."""
+    print(json.dumps({"schema": SCHEMA, **document}, default=_plain))
+
+
+def heading(session: Session, console: Console) -> None:
+    """Which env, account and region this is about, before anything happens."""
+    identity = session.cloud.identity
+    who = identity.arn.rsplit(":", 1)[-1]
+    console.print(
+        f"[bold]{escape(session.settings.env)}[/] in account {identity.account}, {identity.region}, as {escape(who)}"
+    )
+
+
+def lines(changes: Iterable[Change], console: Console) -> None:
+    """One line a resource, with its fields old → new."""
+    for change in changes:
+        mark, style = MARKS[change.action]
+        identifier = change.found.id if change.found else ""
+        text = f"{mark} {change.key:<18} {change.resource.kind:<18} {escape(identifier)}".rstrip()
+        console.print(f"[{style}]{text}[/]")
+        for difference in change.changes:
+            console.print(f"    [dim]{difference.field}:[/] {_value(difference.old)} → {_value(difference.new)}")
+        if change.error is not None and change.action != "blocked":
+            console.print(f"    {escape(str(explain(change.error)))}")
+
+
+def short(changes: Iterable[Change], console: Console) -> None:
+    """The same for one who is about to do it: what is new by kind, everything else line by line.
+
+    Each resource gets a line of its own when it is made; forty of them twice would hide what matters.
+    """
+    changes = [change for change in changes if change.action != "unchanged"]
+    kinds = Counter(change.resource.kind for change in changes if change.action == "create")
+    if kinds:
+        mark, style = MARKS["create"]
+        told = ", ".join(kind if number == 1 else f"{number} {kind}" for kind, number in kinds.items())
+        console.print(f"[{style}]{mark} {kinds.total()} to create:[/] {told}")
+    lines((change for change in changes if change.action != "create"), console)
+
+
+def counted(changes: Iterable[Change]) -> str:
+    """`3 to create, 1 to update`; empty when there is nothing to do."""
+    tally: dict[str, int] = {}
+    for change in changes:
+        if change.action != "unchanged":
+            tally[change.action] = tally.get(change.action, 0) + 1
+    words = {"failed": "failed", "blocked": "blocked", "retained": "retained"}
+    return ", ".join(f"{count} {words.get(action, f'to {action}')}" for action, count in tally.items())
+
+
+class Ticker:
+    """Live progress: a line as each resource ends, and on a terminal what is in flight right now."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._busy: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._status: Status | None = None
+
+    def __enter__(self) -> Ticker:
+        if self._console.is_terminal and not self._console.quiet:
+            self._status = self._console.status("…")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            if progress.phase == "started":
+                self._busy[progress.key] = progress.action
+            else:
+                self._busy.pop(progress.key, None)
+                mark, style = MARKS["failed" if progress.phase == "failed" else progress.action]
+                text = f"{mark} {progress.key:<18} {progress.kind:<18} {progress.seconds:5.1f} s"
+                self._console.print(f"[{style}]{text}[/]")
+            if self._status is not None:
+                self._status.update(", ".join(sorted(self._busy)) or "…")
+
+
+def resources(changes: Iterable[Change]) -> list[dict[str, Any]]:
+    """The `resources` list of `plan|up|down -o json`."""
+    return [
+        {
+            "key": change.key,
+            "kind": change.resource.kind,
+            "id": change.found.id if change.found else None,
+            "action": change.action,
+            "changes": [
+                {"field": difference.field, "old": difference.old, "new": difference.new}
+                for difference in change.changes
+            ],
+            "seconds": round(change.seconds, 3),
+            **({"error": str(explain(change.error))} if change.error else {}),
+        }
+        for change in changes
+    ]
+
+
+def left(found: Iterable[Found]) -> list[dict[str, Any]]:
+    """The `left` list of `down -o json`."""
+    return [{"key": entry.state.key, "kind": entry.state.kind, "id": entry.id} for entry in found]
+
+
+def report(
+    session: Session, command: str, changes: Iterable[Change], *, seconds: float, leftovers: Iterable[Found] = ()
+) -> None:
+    """The JSON document of `plan`, `up` and `down`."""
+    identity = session.cloud.identity
+    emit(
+        {
+            "command": command,
+            "env": session.settings.env,
+            "account": identity.account,
+            "region": identity.region,
+            "resources": resources(changes),
+            "calls": {"read": session.meter.read, "write": session.meter.write},
+            "seconds": round(seconds, 3),
+            "left": left(leftovers),
+        }
+    )
+
+
+def confirm(question: str, options: Options) -> bool:
+    """Asks on a terminal; a script has decided already by calling. Ctrl-C is a no."""
+    if options.yes or options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    # While a run is on, Ctrl-C lets calls in flight end; here there are none, and it has to end the waiting.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _value(value: Any) -> str:
+    text = repr(value) if value is UNKNOWN or not isinstance(value, str) else value
+    return escape(text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: sets as sorted lists, everything else as its text."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    if isinstance(value, FieldChange):
+        return vars(value)
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return repr(value)

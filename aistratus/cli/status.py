@@ -1,0 +1,259 @@
+"""`aistratus status`: what is really there, and whether it works."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aistratus import wire
+from aistratus.cli.options import Options
+from aistratus.core.errors import Absent
+from aistratus.private import make_private
+
+if TYPE_CHECKING:
+    from aistratus.cli.session import Session
+    from aistratus.core.plan import Plan
+
+WATCH_EVERY_S = 2.0
+
+EXIT = {"ready": 0, "starting": 0, "degraded": 5, "drifted": 5, "absent": 6}
+
+FAILED = "failed"
+"""A node whose worker says that it can't get ready is `failed: <reason>`."""
+
+NODE_WORDS = {"ok": "running"}
+"""A resource's health is `ok` where people say of a machine that it runs."""
+
+
+def status(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C")] = False,
+    cached: Annotated[
+        bool, typer.Option("--cached", help="Show the last answer with its age, without any call")
+    ] = False,
+) -> None:
+    """Shows what is really there; exits with 5 when degraded or drifted, with 6 when absent."""
+    from aistratus.core.errors import Interrupted
+
+    options: Options = context.obj
+    env = options.load().env
+    if cached:
+        _show(options, _remembered(env))
+        return
+    document, session = _ask(options, env)
+    _show(options, document)
+    while watch and session is not None:
+        try:
+            session.clock.wait(WATCH_EVERY_S)
+        except (KeyboardInterrupt, Interrupted):
+            break
+        document = describe(session)
+        _show(options, document)
+    _remember(env, document)
+    raise typer.Exit(EXIT[document["state"]])
+
+
+def _ask(options: Options, env: str) -> tuple[dict[str, Any], Session | None]:
+    from aistratus.cli.session import open_session
+
+    try:
+        session = open_session(options)
+    except Absent as absent:
+        _show_why(options, absent)
+        return _absent(env), None
+    return describe(session), session
+
+
+def _show_why(options: Options, absent: Absent) -> None:
+    """Why nothing can be there, beside the answer that nothing is."""
+    from aistratus.cli import show
+
+    console = show.people(options)
+    console.stderr = True
+    console.print(str(absent), markup=False)
+
+
+def _show_failures(options: Options, failed: Mapping[str, Exception]) -> None:
+    """Why some resources couldn't be looked at, beside the answer; the same reason once."""
+    from aistratus.cli import show
+    from aistratus.explain import explain
+
+    console = show.people(options)
+    console.stderr = True
+    keys: dict[str, list[str]] = {}
+    for key, error in failed.items():
+        keys.setdefault(str(explain(error)), []).append(key)
+    for why, affected in keys.items():
+        console.print(f"{', '.join(affected)}: {why}", markup=False)
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """The document of `status -o json`, from live answers."""
+    from aistratus.core.plan import plan, survey
+
+    aws = session.cloud.fresh()
+    planned = plan(session.stack, aws, survey(session.stack, aws))
+    found = planned.survey.found
+    _show_failures(session.options, planned.survey.failed)
+    if not found and not planned.survey.failed:
+        return _absent(session.settings.env)
+    node = _node(session, planned)
+    queue = _queue(session, planned)
+    return {
+        "env": session.settings.env,
+        "state": _state(planned, node, queue),
+        "api_url": found["api"].ids.get("endpoint") if "api" in found else None,
+        "node": node,
+        "queue": queue,
+        "resources": [
+            {
+                "key": change.key,
+                "kind": change.resource.kind,
+                "id": change.found.id if change.found else None,
+                "health": _health(change.action, change.found.health if change.found else "absent"),
+            }
+            for change in planned.changes
+        ],
+    }
+
+
+def _absent(env: str) -> dict[str, Any]:
+    return {
+        "env": env,
+        "state": "absent",
+        "api_url": None,
+        "node": {"state": "absent", "type": None, "heartbeat_age_s": None, "model": None},
+        "queue": {"depth": None, "in_flight": None, "dead": None},
+        "resources": [],
+    }
+
+
+def _health(action: str, health: str) -> str:
+    if action == "failed":
+        return "unknown"
+    return "drifted" if action in ("update", "replace") and health == "ok" else health
+
+
+def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
+    actions = {change.action for change in planned.changes}
+    # A machine that sleeps is as it should be; one that changes its state isn't broken.
+    unwell = [f for key, f in planned.survey.found.items() if key != "node" and f.health != "ok"]
+    if "failed" in actions or unwell or queue["dead"] or node["state"].startswith(FAILED):
+        return "degraded"
+    if actions - {"unchanged"}:
+        return "drifted"
+    if node["state"] in ("pending", "warming", "loading"):
+        return "starting"
+    return "ready"
+
+
+def worker_state(session: Session) -> dict[str, Any]:
+    """The worker's heartbeat item, with `age_s` and `fresh` added; empty where there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = session.cloud.dynamodb.get_item(
+            TableName=session.names.prefix + "jobs", Key=wire.pack({"pk": wire.HEARTBEAT_PK})
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            return {}
+        raise
+    if "Item" not in answer:
+        return {}
+    item = wire.unpack(answer["Item"])
+    age = max(0.0, time.time() - item["at_ms"] / 1000)
+    return {**item, "age_s": round(age, 1), "fresh": age < wire.HEARTBEAT_FRESH_S}
+
+
+def _node(session: Session, planned: Plan) -> dict[str, Any]:
+    have = planned.survey.found.get("node")
+    if have is None:
+        return {"state": "absent", "type": None, "heartbeat_age_s": None, "model": None}
+    machine = NODE_WORDS.get(have.health, have.health)
+    beat = worker_state(session) if machine == "running" else {}
+    state = machine
+    if machine == "running":
+        state = str(beat["state"]) if beat.get("fresh") else "warming"
+    if beat.get("fresh") and beat.get("reason"):
+        state = f"{FAILED}: {beat['reason']}"
+    return {
+        "state": state,
+        "type": getattr(have.state, "type", None),
+        "heartbeat_age_s": beat.get("age_s"),
+        "model": beat.get("model"),
+    }
+
+
+def _queue(session: Session, planned: Plan) -> dict[str, Any]:
+    def counts(key: str) -> tuple[int | None, int | None]:
+        have = planned.survey.found.get(key)
+        if have is None:
+            return None, None
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = session.cloud.sqs.get_queue_attributes(QueueUrl=have.ids["url"], AttributeNames=names)["Attributes"]
+        return int(answer[names[0]]), int(answer[names[1]])
+
+    depth, in_flight = counts("jobs_queue")
+    dead, _ = counts("dead_letters")
+    return {"depth": depth, "in_flight": in_flight, "dead": dead}
+
+
+# --- the last answer ----------------------------------------------------------------------------------------------
+
+
+def _cache(env: str) -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("aistratus") / f"status-{env}.json"
+
+
+def _remember(env: str, document: dict[str, Any]) -> None:
+    path = _cache(env)
+    part = path.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):  # without a folder for it there is no `--cached`; the answer itself was given
+        make_private(path.parent)
+        part.write_text(json.dumps({"at": time.time(), **document}), encoding="utf-8")
+        part.replace(path)
+
+
+def _remembered(env: str) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(_cache(env).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Absent(f"there is no earlier answer for env {env!r}", todo="`aistratus status` asks for one") from error
+    age = time.time() - document.pop("at")
+    return {**document, "age_s": round(age, 1)}
+
+
+def _show(options: Options, document: dict[str, Any]) -> None:
+    from aistratus.cli import show
+
+    if options.json:
+        show.emit(document)
+        return
+    console = show.results(options)
+    age = f" (as of {document['age_s']:.0f} s ago)" if "age_s" in document else ""
+    console.print(f"[bold]{document['env']}[/] is {document['state']}{age}")
+    if document["state"] == "absent":
+        console.print("`aistratus up` builds it")
+        return
+    if options.quiet:
+        return
+    node, queue = document["node"], document["queue"]
+    beat = f", heartbeat {node['heartbeat_age_s']} s ago" if node["heartbeat_age_s"] is not None else ""
+    model = f", model {node['model']}" if node["model"] else ""
+    console.print(f"API    {document['api_url']}")
+    console.print(f"node   {node['state']} ({node['type']}){model}{beat}")
+    console.print(f"queue  {queue['depth']} waiting, {queue['in_flight']} in flight, {queue['dead']} dead")
+    for resource in document["resources"]:
+        if resource["health"] != "ok":
+            console.print(f"  {resource['key']} ({resource['kind']}): {resource['health']}")
+    console.print(f"{len(document['resources'])} resources")

@@ -1,0 +1,60 @@
+"""What happens to a job while its reply is streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+QUEUED: Final = "queued"
+NODE_STARTING: Final = "node starting"
+NODE_STOPPING: Final = "node stopping"
+NODE_UNAVAILABLE: Final = "node unavailable"
+RUNNING: Final = "running"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The job has come to one of the stages above."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next piece of the reply."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The worker began anew and writes something else: what was shown so far doesn't count."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The reply is complete. `usage` and `timings` are as in the API's answer."""
+
+    text: str
+    model: str
+    usage: Mapping[str, Any]
+    timings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job failed for good; `reason` is a sentence."""
+
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """Somebody cancelled the job; `text` is what had been written."""
+
+    text: str
+
+
+Event = Stage | Piece | Restarted | Done | Failed | Cancelled

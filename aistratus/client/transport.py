@@ -1,0 +1,160 @@
+"""One exchange with the API: sent again while that can help, and told in typed errors when it can't.
+
+Every operation of the API may be repeated: a prompt carries an idempotency key, so that a lost answer never makes a
+second job. So connection errors, throttling and passing failures are tried again for as long as the caller has
+patience, and `Retry-After` is obeyed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from aistratus.client.clock import Clock
+from aistratus.client.errors import ApiError, ApiUnreachable
+
+PATIENCE_S: Final = 60.0
+"""How long a request is repeated altogether."""
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 5.0
+"""Between two tries without `Retry-After`; doubles, and varies by half so that clients spread out."""
+LONGEST_RETRY_AFTER_S: Final = 30.0
+"""A server that wants more than this gets its answer shown instead."""
+
+TIMEOUT: Final = httpx.Timeout(35.0, connect=10.0)
+"""An HTTP API ends every request after 30 s, so there is nothing to wait for beyond that."""
+
+PASSING: Final = frozenset({429, 500, 502, 503, 504})
+"""Statuses that another try may mend; 500 is API Gateway's for a function that couldn't be run."""
+
+BLANK: Final = "about:blank"
+
+
+@dataclass(frozen=True)
+class Transport:
+    """HTTP to one API, with a bearer token where one is asked for.
+
+    Args:
+        token: gives an access token that is valid now; asked before every request.
+    """
+
+    http: httpx.Client
+    token: Callable[[], str]
+    clock: Clock
+    patience: float = PATIENCE_S
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        signed_in: bool = True,
+    ) -> dict[str, Any]:
+        """One operation and its JSON answer.
+
+        Raises:
+            ApiError: the API refused, for good or beyond all patience.
+            ApiUnreachable: no answer came.
+        """
+        call = _Call(method, path, body, query, headers or {}, signed_in)
+        gives_up = self.clock.monotonic() + self.patience
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                return self._once(call)
+            except _MayPass as passing:
+                wait = pause * random.uniform(0.5, 1) if passing.wait is None else passing.wait  # noqa: S311 (spreads clients, hides nothing)
+                if wait > LONGEST_RETRY_AFTER_S or self.clock.monotonic() + wait > gives_up:
+                    raise passing.failure from passing
+            self.clock.wait(wait)
+            pause = min(LONGEST_PAUSE_S, pause * 2)
+
+    def _once(self, call: _Call) -> dict[str, Any]:
+        token = self.token() if call.signed_in else None
+        response = self._send(call, token)
+        if response.status_code == 401 and token is not None:
+            renewed = self.token()  # it may have expired on the way, and been renewed meanwhile
+            if renewed != token:
+                response = self._send(call, renewed)
+        if response.is_success:
+            return _content(response)
+        if response.status_code in PASSING:
+            raise _MayPass(_refusal(response), _retry_after(response))
+        raise _refusal(response)
+
+    def _send(self, call: _Call, token: str | None) -> httpx.Response:
+        headers = {**call.headers, **({"authorization": f"Bearer {token}"} if token else {})}
+        try:
+            return self.http.request(call.method, call.path, json=call.body, params=call.query, headers=headers)
+        except httpx.TransportError as error:
+            what = f"{self.http.base_url} can't be reached: {str(error) or type(error).__name__}"
+            raise _MayPass(ApiUnreachable(what), None) from error
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is asked, each time it is asked."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+    query: Mapping[str, Any] | None
+    headers: Mapping[str, str]
+    signed_in: bool
+
+
+class _MayPass(Exception):
+    """A failure that another try may mend; `wait` is the server's wish in seconds, if it has one."""
+
+    def __init__(self, failure: ApiError | ApiUnreachable, wait: float | None) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.wait = wait
+
+
+def _content(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object in an answer; anything else didn't come from our router."""
+    try:
+        content = response.json()
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ApiError(BLANK, response.status_code, f"{response.request.url} answered something that isn't this API's")
+    return content
+
+
+def _refusal(response: httpx.Response) -> ApiError:
+    """From problem+json, or from the edge's `{"message": …}`."""
+    try:
+        content = response.json()
+    except ValueError:
+        content = {}
+    if not isinstance(content, dict):
+        content = {}
+    detail = content.get("detail") or content.get("message") or f"HTTP {response.status_code}"
+    return ApiError(
+        type=str(content.get("type", BLANK)),
+        status=response.status_code,
+        detail=str(detail),
+        request_id=str(content.get("request_id") or response.headers.get("apigw-requestid", "")),
+        errors=_bad_fields(content.get("errors")),
+    )
+
+
+def _bad_fields(errors: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(errors, list):
+        return ()
+    return tuple((str(e.get("field", "")), str(e.get("message", ""))) for e in errors if isinstance(e, dict))
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds; the header's other form, a date, isn't used by this API."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isascii() and value.isdigit() else None

@@ -1,0 +1,106 @@
+"""What can go wrong, told apart by type and said in one sentence.
+
+Everything that a person may see is a `Failure`: what failed, on which resource, why, and what to do next. The
+command line prints the sentence and exits with `exit_code`; the traceback shows only with `--verbose`. Code that
+must react differently to different failures catches a subclass, never a text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Failure(Exception):
+    """Something failed in a way that a person can act on.
+
+    Args:
+        what: what failed and why, a sentence without a full stop.
+        todo: what to do next, a sentence without a full stop; empty where there is nothing to say.
+        reported: the command's own report (its JSON document) tells this already.
+    """
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "failed"
+
+    def __init__(self, what: str, *, todo: str = "", reported: bool = False) -> None:
+        self.what = what
+        self.todo = todo
+        self.reported = reported
+        super().__init__(f"{what}; {todo}" if todo else what)
+
+
+class UsageError(Failure):
+    """Bad input: an option, a setting, a file."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class Denied(Failure):
+    """The caller lacks a permission."""
+
+    kind = "denied"
+
+
+class LoginExpired(Failure):
+    """There are no credentials, or they have expired."""
+
+    kind = "login"
+
+
+class Stranger(Failure):
+    """Something carries our name but not our tags: never adopted, never deleted."""
+
+    kind = "stranger"
+
+
+class NeedsReplacement(Failure):
+    """A field differs that can only change by making the resource anew."""
+
+    kind = "replace"
+
+
+class Unsettled(Failure):
+    """A named wait ended before what it waited for."""
+
+    kind = "unsettled"
+
+
+class Locked(Failure):
+    """Another `up` or `down` holds the env's lock."""
+
+    kind = "locked"
+
+
+class Absent(Failure):
+    """What was asked for isn't there."""
+
+    exit_code = 6
+    kind = "absent"
+
+
+class Interrupted(Failure):
+    """Ctrl-C: what was in flight has ended, the rest wasn't started."""
+
+    exit_code = 130
+    kind = "interrupted"
+
+
+def error_code(error: BaseException) -> str:
+    """The service's error code in `error`, or an empty string.
+
+    Reads the shape that AWS's SDK gives its exceptions (`response["Error"]["Code"]`), so that the core needs no import
+    of it.
+    """
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def error_message(error: BaseException) -> str:
+    """The service's own words in `error`, or the exception's text."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return str(response.get("Error", {}).get("Message", "") or error)
+    return str(error)

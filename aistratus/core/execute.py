@@ -1,0 +1,242 @@
+"""Doing it: `up` and `down` as one walk each over the graph.
+
+`up` visits a resource as soon as the last of its inputs is done, ensures it if it differs, and records its ids before
+it counts as done. `down` visits the same graph reversed, then sweeps: it lists, kind by kind, everything that carries
+our tags or a name only we can have, removes that too, and lists again. What the second listing shows is what is left.
+
+A failure blocks only what depends on it. Every outcome has a line; nothing is summed up away.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from aistratus.core.errors import Failure, Interrupted, NeedsReplacement
+from aistratus.core.graph import Stack, Walked, reverse, walk
+from aistratus.core.ledger import Ledger
+from aistratus.core.plan import Action, Change, Plan, Survey, compare, deletions
+from aistratus.core.resource import Found, Resource, kinds, reconciler
+from aistratus.core.settle import Clock
+
+WORKERS = 16
+"""Enough that a stack's widest place isn't held up, few enough not to provoke throttling."""
+SWEEP_ROUNDS = 3
+"""What was left because something else still hung on it goes in the next round."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something to show while it runs."""
+
+    key: str
+    kind: str
+    action: Action
+    phase: Literal["started", "ended", "failed"]
+    seconds: float = 0.0
+
+
+Observer = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: one line for each resource, and for `down` what is left."""
+
+    changes: tuple[Change, ...]
+    left: tuple[Found, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def failures(self) -> list[Change]:
+        return [change for change in self.changes if change.action == "failed"]
+
+    @property
+    def ok(self) -> bool:
+        return not (self.failures or self.left or self.interrupted or any(c.action == "blocked" for c in self.changes))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run works with."""
+
+    stack: Stack
+    aws: Any
+    ledger: Ledger
+    clock: Clock
+    stop: threading.Event
+    observe: Observer = lambda progress: None
+
+    def up(self, planned: Plan, *, replace_allowed: bool = False) -> Outcome:
+        """Makes the stack as planned."""
+        outputs = dict(planned.survey.outputs)
+        removed = self._remove_replaced(planned, outputs) if replace_allowed else {}
+        survey = Survey({k: v for k, v in planned.survey.found.items() if k not in removed}, planned.survey.failed)
+
+        def visit(key: str) -> Change:
+            change = compare(self.stack.by_key[key], self.aws, survey, outputs)
+            if key in removed:
+                change = replace(removed[key], found=None)
+            if change.error is not None:
+                raise change.error
+            done = change if change.action == "unchanged" else self._ensure(change, outputs)
+            assert done.found is not None
+            outputs[key] = done.found.ids
+            recorded = self.aws.recorded(key)
+            if recorded != done.found.ids:
+                self.ledger.record(key, done.found.ids, known=bool(recorded))
+            return done
+
+        walked = walk(self.stack.graph, visit, workers=WORKERS, stop=self.stop)
+        return Outcome(self._lines(planned.changes, walked), interrupted=_interrupted(walked))
+
+    def down(self, survey: Survey, *, keep_data: bool = False) -> Outcome:
+        """Removes the stack, then whatever else is ours, and tells what is left."""
+        lines = {change.key: change for change in deletions(self.stack, survey, keep_data=keep_data)}
+
+        def visit(key: str) -> Change | None:
+            change = lines.get(key)
+            if change is None or change.action == "retained":
+                return change
+            if change.error is not None:
+                raise change.error
+            return self._remove(change)
+
+        walked = walk(reverse(self.stack.graph), visit, workers=WORKERS, stop=self.stop)
+        changes = self._lines([*lines.values()], walked)
+        if _interrupted(walked):
+            return Outcome(changes, interrupted=True)
+        kept = {line.found.id for line in changes if line.action == "retained" and line.found}
+        swept, left = self._sweep(kept)
+        # The sweep's proof is newer than a failure on the way: what it no longer finds is gone.
+        gone = [
+            replace(c, action="delete", error=None)
+            if c.found and c.action in ("failed", "blocked") and c.found.id not in {f.id for f in left}
+            else c
+            for c in changes
+        ]
+        if not left:
+            retained = {line.key for line in changes if line.action == "retained"}
+            keep = {self.ledger.name(key) for key in retained} | {self.ledger.name("lock")}
+            self.ledger.store.delete([name for name in self.ledger.everything() if name not in keep])
+        return Outcome((*gone, *swept), left=tuple(left))
+
+    # --- one resource ---------------------------------------------------------------------------------
+
+    def _ensure(self, change: Change, outputs: Mapping[str, Mapping[str, str]]) -> Change:
+        if change.action == "replace" and change.found is not None:
+            fields = ", ".join(d.field for d in change.changes if d.field in change.resource.replace_on)
+            raise NeedsReplacement(
+                f"{change.key}: {fields} can only change by making it anew", todo="`aistratus up --replace` does that"
+            )
+        names = frozenset(difference.field for difference in change.changes)
+        want = change.resource.resolve(outputs)
+        have = change.found
+        found, seconds = self._timed(
+            change, lambda: reconciler(want).ensure(self.aws.fresh(), want, have, names if have else frozenset())
+        )
+        return replace(change, found=found, seconds=seconds)
+
+    def _remove(self, change: Change) -> Change:
+        found = change.found
+        assert found is not None
+        _, seconds = self._timed(change, lambda: reconciler(change.resource).remove(self.aws.fresh(), found))
+        return replace(change, seconds=seconds)
+
+    def _timed(self, change: Change, work: Callable[[], Any]) -> tuple[Any, float]:
+        start = self.clock.now()
+        event = Progress(change.key, change.resource.kind, change.action, "started")
+        self.observe(event)
+        try:
+            result = work()
+        except Exception:
+            self.observe(replace(event, phase="failed", seconds=self.clock.now() - start))
+            raise
+        seconds = self.clock.now() - start
+        self.observe(replace(event, phase="ended", seconds=seconds))
+        return result, seconds
+
+    # --- replacement ------------------------------------------------------------------------------------
+
+    def _remove_replaced(self, planned: Plan, outputs: dict[str, Mapping[str, str]]) -> dict[str, Change]:
+        """Removes all that must be made anew, children before parents, before anything is created."""
+        doomed = {change.key: change for change in planned.changes if change.action == "replace"}
+        graph = {
+            key: frozenset(children & doomed.keys())
+            for key, children in reverse(self.stack.graph).items()
+            if key in doomed
+        }
+        walked = walk(graph, lambda key: self._remove(doomed[key]), workers=WORKERS, stop=self.stop)
+        for error in walked.failed.values():
+            raise error
+        if walked.interrupted:
+            raise Interrupted("interrupted while removing what is to be made anew", todo="`aistratus up` continues")
+        for key in doomed:
+            outputs.pop(key, None)
+        return doomed
+
+    # --- sweep --------------------------------------------------------------------------------------------
+
+    def _sweep(self, kept: set[str]) -> tuple[list[Change], list[Found]]:
+        """Removes what is ours but wasn't found by name: duplicates, leftovers of an older description."""
+        swept: list[Change] = []
+        left: list[Found] = []
+        for _ in range(SWEEP_ROUNDS):
+            if self.stop.is_set():
+                break
+            left = [found for found in owned(self.aws.fresh()) if found.id not in kept]
+            if not left:
+                break
+            for kind in self._kinds_last_first(left):
+                for found in (entry for entry in left if type(entry.state) is kind):
+                    change = Change(found.state, "delete", found=found)
+                    try:
+                        swept.append(self._remove(change))
+                    except Interrupted:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - told in its line; the next round tries again
+                        swept.append(replace(change, action="failed", error=error))
+        else:
+            left = [found for found in owned(self.aws.fresh()) if found.id not in kept]
+        there = {found.id for found in left}
+        return [c for c in swept if c.action == "delete" or (c.found and c.found.id in there)], left
+
+    def _kinds_last_first(self, found: Iterable[Found]) -> list[type[Resource]]:
+        """Kinds in the order of teardown; kinds that this stack doesn't declare first."""
+        order = [type(self.stack.by_key[key]) for key in reversed(self.stack.order)]
+        present = {type(entry.state) for entry in found}
+        return sorted(present, key=lambda kind: max((i for i, k in enumerate(order) if k is kind), default=-1))
+
+    def _lines(self, planned: Iterable[Change], walked: Walked[Any]) -> tuple[Change, ...]:
+        """The run's report: every planned line with what became of it."""
+        lines = []
+        for change in planned:
+            if change.key in walked.done:
+                lines.append(walked.done[change.key] or change)
+            elif error := walked.failed.get(change.key):
+                lines.append(replace(change, action="failed", error=error))
+            elif culprit := walked.blocked.get(change.key):
+                why = Failure(f"{change.key} wasn't touched because {culprit} failed")
+                lines.append(replace(change, action="blocked", error=why))
+            else:
+                why = Interrupted(f"{change.key} wasn't started")
+                lines.append(replace(change, action="blocked", error=why))
+        return tuple(lines)
+
+
+def owned(aws: Any) -> list[Found]:
+    """Everything in the account that belongs to this env, by tag and by name, over all kinds.
+
+    Raises:
+        the first error of any kind's listing: what can't be listed can't be proved to be gone.
+    """
+    listings = [functions.owned for functions in kinds().values() if functions.owned is not None]
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        return [found for listing in pool.map(lambda listing: listing(aws), listings) for found in listing]
+
+
+def _interrupted(walked: Walked[Any]) -> bool:
+    return walked.interrupted or any(isinstance(error, Interrupted) for error in walked.failed.values())

@@ -1,0 +1,115 @@
+"""The order of things, read off the fields, and one walk over it that everything shares.
+
+`walk` visits every node as soon as all that it waits for is done, on a thread pool, without waves. A failure blocks
+only what depends on it: the walk goes on with the rest and gives all failures back together. Ctrl-C (a set `stop`)
+starts nothing new and lets what is in flight end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Generic, TypeVar
+
+from aistratus.core.errors import Failure, UsageError
+from aistratus.core.resource import Resource
+
+T = TypeVar("T")
+Graph = Mapping[str, frozenset[str]]
+
+
+class Stack:
+    """All resources of one env, in the order in which they are declared.
+
+    Raises:
+        Failure: two resources share a key, a `Ref` leads out of the stack, or the references form a circle.
+    """
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self.resources = tuple(resources)
+        self.by_key: Mapping[str, Resource] = {resource.key: resource for resource in self.resources}
+        if len(self.by_key) != len(self.resources):
+            raise Failure("two resources of the stack share a key")
+        self.graph: Graph = {
+            resource.key: frozenset(ref.to.key for ref in resource.refs()) for resource in self.resources
+        }
+        for key, parents in self.graph.items():
+            if missing := parents - self.by_key.keys():
+                raise Failure(f"{key} refers to {', '.join(sorted(missing))}, which the stack doesn't declare")
+        try:
+            self.order: tuple[str, ...] = tuple(TopologicalSorter(self.graph).static_order())
+        except CycleError as error:
+            raise Failure(f"the stack's references form a circle: {' -> '.join(error.args[1])}") from error
+
+    def only(self, keys: Iterable[str]) -> Stack:
+        """The part of the stack with these keys and all that they stand on."""
+        kept: set[str] = set()
+        todo = list(keys)
+        while todo:
+            key = todo.pop()
+            if key not in self.by_key:
+                raise UsageError(f"there is no resource {key!r}", todo=f"the keys are {', '.join(self.by_key)}")
+            if key not in kept:
+                kept.add(key)
+                todo.extend(self.graph[key])
+        return Stack(resource for resource in self.resources if resource.key in kept)
+
+
+def reverse(graph: Graph) -> Graph:
+    """The same graph with every edge turned: what must go before what."""
+    turned: dict[str, set[str]] = {node: set() for node in graph}
+    for node, parents in graph.items():
+        for parent in parents:
+            turned[parent].add(node)
+    return {node: frozenset(children) for node, children in turned.items()}
+
+
+@dataclass
+class Walked(Generic[T]):
+    """How a walk ended: every node is in exactly one of the first three, or was never started."""
+
+    done: dict[str, T] = field(default_factory=dict)
+    failed: dict[str, Exception] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+    """Node to the failed node that stands in its way."""
+    interrupted: bool = False
+
+
+def walk(graph: Graph, visit: Callable[[str], T], *, workers: int, stop: threading.Event | None = None) -> Walked[T]:
+    """Visits every node after the nodes that it waits for; see the module's text for failures and Ctrl-C."""
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()
+    result: Walked[T] = Walked()
+    running: dict[Future[T], str] = {}
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="walk") as pool:
+        while sorter.is_active():
+            for node in sorter.get_ready():
+                if stop is not None and stop.is_set():
+                    result.interrupted = True
+                else:
+                    running[pool.submit(visit, node)] = node
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                node = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    result.done[node] = future.result()
+                    sorter.done(node)
+                elif isinstance(error, Exception):
+                    result.failed[node] = error
+                else:
+                    raise error
+    _mark_blocked(graph, result)
+    return result
+
+
+def _mark_blocked(graph: Graph, result: Walked[T]) -> None:
+    for node in TopologicalSorter(graph).static_order():
+        for parent in sorted(graph[node]):
+            culprit = parent if parent in result.failed else result.blocked.get(parent)
+            if culprit and node not in result.done and node not in result.failed:
+                result.blocked.setdefault(node, culprit)

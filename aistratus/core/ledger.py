@@ -1,0 +1,243 @@
+"""The ledger: which ids belong to which key. A cache of the truth, never the truth.
+
+Every resource's ids stand in one parameter, `/tinyllama/<env>/<key>`, as a JSON object, written right after the
+resource was ensured. Other programs (the router, CI, a second laptop) read ids there without asking every service. A
+lost or wrong ledger costs time and never a duplicate: everything is found again by name or tags, and the ledger is
+written anew.
+
+The lock of an env is a parameter beside it. Taking it is one write that fails if it exists. Parameters know no such
+write for taking over from a dead owner, so who wants to do that first creates a claim to just the version that was
+read.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+from aistratus.core.errors import Locked
+
+LOCK = "lock"
+CLAIM_S = 60.0
+"""Seconds after which a claim counts as left by a dead process; it is needed for two calls."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A stored value; `version` grows by one with each write."""
+
+    value: str
+    version: int
+
+
+class Store(Protocol):
+    """Where parameters live. Names are absolute paths."""
+
+    def get(self, names: Iterable[str]) -> Mapping[str, Parameter]:
+        """The parameters that exist among `names`, secrets decrypted."""
+
+    def create(self, name: str, value: str, *, key: str, secret: bool = False) -> bool:
+        """Creates a parameter tagged as ours with `key`; False if the name exists already."""
+
+    def overwrite(self, name: str, value: str) -> int:
+        """Replaces an existing parameter's value; gives the new version."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Deletes the parameters; what is gone already is fine."""
+
+    def below(self, prefix: str) -> list[str]:
+        """All names under `prefix`."""
+
+
+class Ledger:
+    """Ids by resource key, kept in a `Store` under `prefix`."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self.store = store
+        self.prefix = prefix
+
+    def name(self, key: str) -> str:
+        """The parameter's name."""
+        return f"{self.prefix}/{key}"
+
+    def read(self, keys: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Recorded ids by key; keys without a (readable) record are left out."""
+        names = {self.name(key): key for key in keys}
+        found = self.store.get(names)
+        records = {names[name]: _ids(parameter.value) for name, parameter in found.items()}
+        return {key: ids for key, ids in records.items() if ids is not None}
+
+    def record(self, key: str, ids: Mapping[str, str], *, known: bool) -> None:
+        """Writes the ids of one resource. `known`: it is thought to have a record already (saves a call if right)."""
+        value = json.dumps(dict(ids), sort_keys=True)
+        if known or not self.store.create(self.name(key), value, key=key):
+            self.store.overwrite(self.name(key), value)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Removes records."""
+        self.store.delete([self.name(key) for key in keys])
+
+    def secret(self, key: str, make: Callable[[], str]) -> str:
+        """A secret value of this env, made and stored encrypted when it isn't there yet."""
+        name = self.name(key)
+        if name not in (found := self.store.get([name])):
+            self.store.create(name, make(), key=key, secret=True)
+            found = self.store.get([name])
+        return found[name].value
+
+    def everything(self) -> list[str]:
+        """The names of all parameters of this env."""
+        return self.store.below(self.prefix)
+
+
+def _ids(value: str) -> dict[str, str] | None:
+    """The ids in a record; `None` for what somebody else wrote there."""
+    try:
+        ids = json.loads(value)
+    except ValueError:
+        return None
+    return {str(name): str(entry) for name, entry in ids.items()} if isinstance(ids, dict) else None
+
+
+# --- the lock ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock. Times are seconds since the epoch."""
+
+    command: str
+    user: str
+    host: str
+    pid: int
+    pid_started: float
+    since: float
+    expires: float
+    nonce: str = ""
+
+    def describe(self, now: float) -> str:
+        """For people: what, who, where, since when."""
+        minutes = int(max(0.0, now - self.since) // 60)
+        age = "less than a minute ago" if minutes == 0 else f"{minutes} min ago"
+        return f"`{self.command}` of {self.user}@{self.host} (process {self.pid}), started {age}"
+
+
+class Lock:
+    """One `up` or `down` at a time per env.
+
+    Args:
+        ledger: where it is kept.
+        me: who takes it (`nonce` is filled in here).
+        now: seconds since the epoch.
+        is_dead: whether a holder's process is known to have ended (only decidable on its own machine).
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        me: Holder,
+        *,
+        now: Callable[[], float],
+        is_dead: Callable[[Holder], bool],
+        name: str = LOCK,
+    ) -> None:
+        self._ledger = ledger
+        self._me = replace(me, nonce=secrets.token_hex(8))
+        self._now = now
+        self._is_dead = is_dead
+        self._key = name
+        self._name = ledger.name(name)
+
+    def take(self, *, steal: bool = False) -> str:
+        """Takes the lock; gives a sentence when it was taken over from somebody, else an empty string.
+
+        Raises:
+            Locked: somebody else holds it.
+        """
+        store, mine = self._ledger.store, json.dumps(asdict(self._me))
+        for _ in range(3):
+            if store.create(self._name, mine, key=LOCK):
+                return ""
+            held = store.get([self._name]).get(self._name)
+            if held is None:
+                continue  # released between the two calls
+            holder = _holder(held.value)
+            if holder is not None and holder.nonce == self._me.nonce:
+                return ""  # our own write, whose answer was lost
+            why = self._why_free(holder, steal=steal)
+            if not why:
+                raise self._refusal(holder)
+            if self._take_over(held, mine):
+                return why
+        raise Locked("the lock changes hands all the time", todo="try again in a minute")
+
+    def _take_over(self, held: Parameter, mine: str) -> bool:
+        """Overwrites the lock if it is still what was read; False if somebody was faster.
+
+        Of all who read this version one creates the claim to it, and only that one writes: an overwritten text is never
+        that of a living owner. The claim is a small lock of its own: left by a dead process, it is taken over too.
+
+        Raises:
+            Locked: somebody else is taking it over just now.
+        """
+        now = self._now()
+        me = replace(self._me, since=now, expires=now + CLAIM_S)
+        claim = Lock(self._ledger, me, now=self._now, is_dead=self._is_dead, name=f"{self._key}.{held.version}")
+        claim.take()
+        try:
+            if self._ledger.store.get([self._name]).get(self._name) != held:
+                return False
+            self._ledger.store.overwrite(self._name, mine)
+            return True
+        finally:
+            claim.release()
+
+    def check(self, *, steal: bool = False) -> str:
+        """For a run that has nothing to change and so needs no lock: takes away one that was left behind.
+
+        One call where there is none. Gives a sentence if there was one.
+
+        Raises:
+            Locked: somebody holds it, so that what this run saw may be about to change.
+        """
+        if not self._ledger.store.get([self._name]):
+            return ""
+        told = self.take(steal=steal)
+        self.release()
+        return told
+
+    def release(self) -> None:
+        """Gives the lock back, if it is still ours."""
+        held = self._ledger.store.get([self._name]).get(self._name)
+        holder = _holder(held.value) if held else None
+        if holder is not None and holder.nonce == self._me.nonce:
+            self._ledger.store.delete([self._name])
+
+    def _why_free(self, holder: Holder | None, *, steal: bool) -> str:
+        if holder is None:
+            return "the lock held no readable owner and was taken over"
+        told = holder.describe(self._now())
+        if steal:
+            return f"the lock was taken over from {told}"
+        if self._is_dead(holder):
+            return f"a lock was left by {told}, whose process has ended; it was taken over"
+        if holder.expires < self._now():
+            return f"a lock was left by {told} and had expired; it was taken over"
+        return ""
+
+    def _refusal(self, holder: Holder | None) -> Locked:
+        told = holder.describe(self._now()) if holder else "somebody"
+        return Locked(
+            f"this env is being changed by {told}",
+            todo="wait for it to end, or take over with --steal-lock if you know that it has died",
+        )
+
+
+def _holder(value: str) -> Holder | None:
+    try:
+        return Holder(**json.loads(value))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,147 @@
+"""What is there, what is wanted, and what lies between: the reading that every command shares.
+
+`survey` finds all resources of a stack at once (finding needs no parent, so there is no order to keep) and `plan`
+compares. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from aistratus.core.diff import FieldChange, diff
+from aistratus.core.errors import Interrupted
+from aistratus.core.graph import Stack, walk
+from aistratus.core.resource import UNKNOWN, Found, Resource, reconciler
+
+Action = Literal["create", "update", "replace", "delete", "unchanged", "failed", "blocked", "retained"]
+
+FIND_WORKERS = 48
+"""Finding waits for answers and does little else: enough threads that no request waits for another."""
+
+
+class Aws(Protocol):
+    """What the core needs to know of the cloud: which tags make a resource ours, and a memory for shared list calls."""
+
+    def tags(self, key: str) -> Mapping[str, str]:
+        """The tags that the resource with this key carries."""
+
+    def recorded(self, key: str) -> Mapping[str, str]:
+        """The ids that the ledger holds for this key."""
+
+    def fresh(self) -> Any:
+        """The same cloud with an empty memory: what it reads is read anew."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of a plan or of a run's report."""
+
+    resource: Resource
+    action: Action
+    changes: tuple[FieldChange, ...] = ()
+    found: Found | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return self.resource.key
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found, by key. A key in neither mapping is absent."""
+
+    found: Mapping[str, Found]
+    failed: Mapping[str, Exception]
+
+    @property
+    def outputs(self) -> dict[str, Mapping[str, str]]:
+        """Ids by key."""
+        return {key: found.ids for key, found in self.found.items()}
+
+
+def survey(stack: Stack, aws: Aws, *, stop: threading.Event | None = None) -> Survey:
+    """Finds every resource of the stack, all at once.
+
+    Raises:
+        Interrupted: `stop` was set meanwhile.
+    """
+    walked = walk(
+        {resource.key: frozenset() for resource in stack.resources},
+        lambda key: reconciler(stack.by_key[key]).find(aws, stack.by_key[key]),
+        workers=FIND_WORKERS,
+        stop=stop,
+    )
+    if walked.interrupted:
+        raise Interrupted("interrupted before anything was changed")
+    return Survey({key: found for key, found in walked.done.items() if found is not None}, walked.failed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The difference of a whole stack, in the order of its graph."""
+
+    changes: tuple[Change, ...]
+    survey: Survey
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do, and nothing that couldn't be looked at."""
+        return all(change.action == "unchanged" for change in self.changes)
+
+
+def plan(stack: Stack, aws: Aws, found: Survey) -> Plan:
+    """Compares what was found with what is wanted.
+
+    A replacement spreads: what is tied for good to a resource that will be made anew (it names it in a field that can't
+    change) must be made anew too.
+    """
+    outputs = found.outputs
+    changes = []
+    for key in stack.order:
+        change = compare(stack.by_key[key], aws, found, outputs)
+        if change.action in ("create", "replace"):
+            outputs[key] = {}
+        changes.append(change)
+    return Plan(tuple(changes), found)
+
+
+def compare(resource: Resource, aws: Aws, found: Survey, outputs: Mapping[str, Mapping[str, str]]) -> Change:
+    """The line of one resource, given the ids that its references may use."""
+    if error := found.failed.get(resource.key):
+        return Change(resource, "failed", error=error)
+    have, want = found.found.get(resource.key), resource.resolve(outputs)
+    if have is None:
+        return Change(resource, "create")
+    differences = diff(want, have, aws.tags(resource.key))
+    if not differences:
+        return Change(resource, "unchanged", found=have)
+    fixed = {difference.field for difference in differences} & resource.replace_on
+    return Change(resource, "replace" if fixed else "update", differences, found=have)
+
+
+def deletions(stack: Stack, found: Survey, *, keep_data: bool) -> list[Change]:
+    """What `down` would do, in its order; absent resources are left out."""
+    lines = []
+    for key in reversed(stack.order):
+        resource, have = stack.by_key[key], found.found.get(key)
+        if error := found.failed.get(key):
+            lines.append(Change(resource, "failed", error=error))
+        elif have is not None:
+            keep = keep_data and resource.holds_data
+            lines.append(Change(resource, "retained" if keep else "delete", found=have))
+    return lines
+
+
+def unknown_parents(change: Change) -> bool:
+    """Does this line wait for ids that only `up` will bring?"""
+    return any(difference.new is UNKNOWN for difference in change.changes)
+
+
+def with_error(change: Change, error: Exception, *, action: Action = "failed") -> Change:
+    """The same line, failed."""
+    return replace(change, action=action, error=error)

@@ -1,0 +1,88 @@
+"""The few system commands that make sense on the local node, so that none of them reaches this machine's own.
+
+An operator's command (`aws ssm send-command`, `aistratus node …`) runs in a real shell on the developer's
+computer. `systemctl restart aistratus-worker` has to restart the node's worker there, and `shutdown -h now` must
+switch off the node, never the computer. These scripts come first on the path of such commands and leave a word in
+a file that the node's thread takes; they aren't a sandbox, and an absolute path gets around them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from pathlib import Path
+from typing import Final
+
+POLL_S: Final = 0.1
+"""How often a node looks for a command; one failing `open` in an own folder."""
+
+_SUDO: Final = """#!/bin/sh
+# The node's user may do what it may do; options of sudo are dropped.
+while [ "${1#-}" != "$1" ]; do
+  case "$1" in -u|-g) shift 2 ;; *) shift ;; esac
+done
+exec "$@"
+"""
+_POWER: Final = """#!/bin/sh
+echo {verb} > {request}
+"""
+_SYSTEMCTL: Final = """#!/bin/sh
+for word in "$@"; do
+  case "$word" in
+    poweroff|halt) echo poweroff > {request}; exit 0 ;;
+    reboot) echo reboot > {request}; exit 0 ;;
+    start|stop|restart) verb=$word ;;
+    try-restart|reload-or-restart) verb=restart ;;
+    aistratus-worker|aistratus-worker.service) [ -n "$verb" ] && echo "$verb" > {request}; exit 0 ;;
+    daemon-reload|enable|disable|is-active|is-enabled|status) verb= ;;
+    -*) ;;
+    *) echo "Unit $word not found." >&2; exit 5 ;;
+  esac
+done
+"""
+_JOURNALCTL: Final = """#!/bin/sh
+lines=200
+while [ $# -gt 0 ]; do
+  case "$1" in -n) lines=$2; shift ;; -n*) lines=${{1#-n}} ;; --lines=*) lines=${{1#--lines=}} ;; esac
+  shift
+done
+exec tail -n "$lines" {log}
+"""
+
+
+def folder(home: Path) -> Path:
+    """Where the scripts of the node at `home` lie."""
+    return home / "bin"
+
+
+def install(home: Path, worker_log: Path) -> None:
+    """Writes the scripts and forgets a request that an earlier life left."""
+    request = shlex.quote(str(_request(home)))
+    scripts = {
+        "sudo": _SUDO,
+        "systemctl": _SYSTEMCTL.format(request=request),
+        "journalctl": _JOURNALCTL.format(log=shlex.quote(str(worker_log))),
+        **{name: _POWER.format(verb="poweroff", request=request) for name in ("shutdown", "poweroff", "halt", "init")},
+        "reboot": _POWER.format(verb="reboot", request=request),
+    }
+    folder(home).mkdir(parents=True, exist_ok=True, mode=0o700)
+    worker_log.touch(mode=0o600)
+    _request(home).unlink(missing_ok=True)
+    for name, text in scripts.items():
+        script = folder(home) / name
+        script.write_text(text)
+        script.chmod(0o700)
+
+
+def take(home: Path) -> str | None:
+    """The last word that a command left, once."""
+    request = _request(home)
+    taken = request.with_name("request.taken")
+    with contextlib.suppress(FileNotFoundError):
+        request.replace(taken)
+        return taken.read_text().strip() or None
+    return None
+
+
+def _request(home: Path) -> Path:
+    return home / "request"

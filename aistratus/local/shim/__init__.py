@@ -1,0 +1,40 @@
+"""What moto lacks or gets wrong, mended in its own process, one file for each AWS service.
+
+A mend is a small function with its reason. No reconciler, router or worker ever learns that it isn't talking to
+AWS: where moto differs, moto is changed here. `README.md` in the folder above has the table.
+"""
+
+from __future__ import annotations
+
+from aistratus.local.shim import (
+    apigatewayv2,
+    cognito,
+    dynamodb,
+    ec2,
+    iam,
+    lambda_,
+    s3,
+    sqs,
+    ssm,
+    tagging,
+)
+from aistratus.local.shim.cloud import Cloud
+
+__all__ = ["Cloud", "install"]
+
+
+def install(cloud: Cloud) -> None:
+    """Mends moto. Called once in a process, before the first request."""
+    _remember_method_names()
+    for service in (apigatewayv2, cognito, dynamodb, ec2, iam, lambda_, s3, sqs, ssm, tagging):
+        service.mend(cloud)
+
+
+def _remember_method_names() -> None:
+    """moto inspects a response class anew for each request, which takes longer than most requests do."""
+    from functools import cache
+
+    from moto.core import responses
+
+    method_names = cache(responses.method_names_from_class)  # type: ignore[attr-defined]
+    setattr(responses, "method_names_from_class", method_names)  # noqa: B010 - moto does not export the name

@@ -1,0 +1,144 @@
+"""The server's half of Cognito's SRP: the password is proved without being sent, and a wrong one is refused.
+
+moto answers any signature with tokens. The exchange is SRP-6a over the 3072-bit group of RFC 5054 with SHA-256;
+Cognito's own parts are the identity (pool name + user id + ":"), HKDF with the info "Caldera Derived Key", and a
+signature over pool name, user id, secret block and timestamp. Clients such as pycognito and amplify implement it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+from moto.cognitoidp.exceptions import InvalidParameterException, NotAuthorizedError
+from moto.cognitoidp.models import AuthFlow, CognitoIdpBackend
+
+from aistratus.local.shim.patching import wrap
+
+N: Final = int(
+    "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74"
+    "020BBEA63B139B22514A08798E3404DDEF9519B3CD3A431B302B0A6DF25F1437"
+    "4FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED"
+    "EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF05"
+    "98DA48361C55D39A69163FA8FD24CF5F83655D23DCA3AD961C62F356208552BB"
+    "9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B"
+    "E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF695581718"
+    "3995497CEA956AE515D2261898FA051015728E5A8AAAC42DAD33170D04507A33"
+    "A85521ABDF1CBA64ECFB850458DBEF0A8AEA71575D060C7DB3970F85A6E1E4C7"
+    "ABF5AE8CDB0933D71E8C94E04A25619DCEE3D2261AD2EE6BF12FFA06D98A0864"
+    "D87602733EC86A64521F2B18177B200CBBE117577A615D6C770988C0BAD946E2"
+    "08E24FA074E5AB3143DB5BFCE0FD108E4B82D120A93AD2CAFFFFFFFFFFFFFFFF",
+    16,
+)
+"""The prime of the 3072-bit group, https://www.rfc-editor.org/rfc/rfc5054#appendix-A and RFC 3526 section 5."""
+G: Final = 2
+INFO: Final = b"Caldera Derived Key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One sign-in between its challenge and the answer to it. Numbers are SRP's own letters."""
+
+    pool_name: str
+    user_id: str
+    big_a: int
+    b: int
+    big_b: int
+    verifier: int
+
+
+def mend() -> None:
+    exchanges: dict[str, Exchange] = {}
+    _challenge(exchanges)
+    _answer(exchanges)
+
+
+def padded(number: int) -> bytes:
+    """A number as Cognito hashes it: whole bytes, with a zero in front where it would read as negative."""
+    text = f"{number:x}"
+    text = "0" + text if len(text) % 2 else text
+    return bytes.fromhex("00" + text if text[0] in "89abcdef" else text)
+
+
+def _hash(*parts: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(b"".join(parts)).digest(), "big")
+
+
+def begin(pool_name: str, user_id: str, password: str, salt: int, big_a: int) -> Exchange:
+    """Answers a client's A with a B. The verifier is made from the password, which moto keeps in the clear."""
+    identity = hashlib.sha256(f"{pool_name}{user_id}:{password}".encode()).digest()
+    verifier = pow(G, _hash(padded(salt), identity), N)
+    b = secrets.randbelow(N - 1) + 1
+    multiplier = _hash(padded(N), padded(G))
+    big_b = (multiplier * verifier + pow(G, b, N)) % N
+    return Exchange(pool_name=pool_name, user_id=user_id, big_a=big_a, b=b, big_b=big_b, verifier=verifier)
+
+
+def signature(exchange: Exchange, secret_block: bytes, timestamp: str) -> str:
+    """What a client that knows the password sends as PASSWORD_CLAIM_SIGNATURE."""
+    scramble = _hash(padded(exchange.big_a), padded(exchange.big_b))
+    shared = pow(exchange.big_a * pow(exchange.verifier, scramble, N), exchange.b, N)
+    extracted = hmac.digest(padded(scramble), padded(shared), "sha256")
+    key = hmac.digest(extracted, INFO + b"\x01", "sha256")[:16]
+    message = exchange.pool_name.encode() + exchange.user_id.encode() + secret_block + timestamp.encode()
+    return base64.b64encode(hmac.digest(key, message, "sha256")).decode()
+
+
+def _challenge(exchanges: dict[str, Exchange]) -> None:
+    @wrap(CognitoIdpBackend, "initiate_auth")
+    def initiate_auth(
+        original: Any, backend: CognitoIdpBackend, client_id: str, auth_flow: str, auth_parameters: dict[str, str]
+    ) -> Any:
+        answer = original(backend, client_id, auth_flow, auth_parameters)
+        if auth_flow != AuthFlow.USER_SRP_AUTH.value:
+            return answer
+        try:
+            big_a = int(auth_parameters["SRP_A"], 16)
+        except ValueError:
+            raise InvalidParameterException("Invalid SRP_A") from None
+        if big_a % N == 0:
+            raise NotAuthorizedError("Incorrect username or password.")  # would make the shared secret zero
+        parameters = answer["ChallengeParameters"]
+        _, pool = backend.sessions.pop(parameters["SECRET_BLOCK"])
+        user = backend.admin_get_user(pool.id, parameters["USERNAME"])
+        salt = secrets.randbits(128)
+        exchange = begin(pool.id.split("_", 1)[1], user.username, user.password or secrets.token_hex(), salt, big_a)
+        block = base64.b64encode(secrets.token_bytes(256)).decode()
+        exchanges[block] = exchange
+        backend.sessions[block] = (parameters["USERNAME"], pool)
+        parameters |= {
+            "SALT": f"{salt:x}",
+            "SRP_B": f"{exchange.big_b:x}",
+            "SECRET_BLOCK": block,
+            "USER_ID_FOR_SRP": user.username,
+            "USERNAME": user.username,
+        }
+        answer["Session"] = block
+        return answer
+
+
+def _answer(exchanges: dict[str, Exchange]) -> None:
+    @wrap(CognitoIdpBackend, "respond_to_auth_challenge")
+    def respond(
+        original: Any,
+        backend: CognitoIdpBackend,
+        session: str,
+        client_id: str,
+        challenge_name: str,
+        challenge_responses: dict[str, str],
+    ) -> Any:
+        if challenge_name == "PASSWORD_VERIFIER":
+            block = challenge_responses.get("PASSWORD_CLAIM_SECRET_BLOCK", "")
+            exchange = exchanges.pop(block, None)  # a challenge is answered once, rightly or not
+            if exchange is None:
+                raise NotAuthorizedError("Invalid session for the user.")
+            expected = signature(exchange, base64.b64decode(block), challenge_responses.get("TIMESTAMP", ""))
+            given = challenge_responses.get("PASSWORD_CLAIM_SIGNATURE", "")
+            if not hmac.compare_digest(expected, given):
+                backend.sessions.pop(block, None)
+                raise NotAuthorizedError("Incorrect username or password.")
+        return original(backend, session, client_id, challenge_name, challenge_responses)

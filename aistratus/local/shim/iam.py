@@ -1,0 +1,69 @@
+"""IAM: the policy simulator, which moto lacks and by which an operator's rights are checked before a change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from moto.core.responses import ActionResult
+from moto.iam.exceptions import NotFoundException
+from moto.iam.responses import IamResponse
+
+from aistratus.local.shim.cloud import Cloud
+from aistratus.local.shim.patching import add
+from aistratus.local.shim.policy_evaluation import Request, decide
+
+
+def mend(cloud: Cloud) -> None:
+    @add(IamResponse)
+    def simulate_principal_policy(self: Any) -> ActionResult:
+        policies = list(policies_of(self.backend, self._get_param("PolicySourceArn")))
+        return _simulate(self, policies + _given(self, "PolicyInputList"))
+
+    @add(IamResponse)
+    def simulate_custom_policy(self: Any) -> ActionResult:
+        return _simulate(self, _given(self, "PolicyInputList"))
+
+
+def _given(self: Any, name: str) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in self._get_param(name) or []]
+
+
+def policies_of(backend: Any, arn: str) -> Iterator[dict[str, Any]]:
+    """The identity policies of a user or role, inline and attached, and those of a user's groups."""
+    kind, _, name = arn.split(":", 5)[5].partition("/")
+    name = name.rsplit("/", 1)[-1]
+    if kind == "user":
+        holders = [backend.get_user(name), *backend.get_groups_for_user(name)]
+    elif kind in ("role", "assumed-role"):
+        holders = [backend.get_role(arn.split("/")[1] if kind == "assumed-role" else name)]
+    else:
+        raise NotFoundException(f"The principal {arn} can't be simulated.")
+    for holder in holders:
+        for document in holder.policies.values():
+            yield json.loads(document) if document.lstrip().startswith("{") else json.loads(unquote(document))
+        for policy in holder.managed_policies.values():
+            in_force = (one for one in policy.versions if one.version_id == policy.default_version_id)
+            yield from (json.loads(one.document) for one in in_force)
+
+
+def _simulate(self: Any, policies: list[dict[str, Any]]) -> ActionResult:
+    context: dict[str, list[str]] = {}
+    for entry in self._get_param("ContextEntries") or []:
+        context[entry["ContextKeyName"].lower()] = list(entry.get("ContextKeyValues") or [])
+    results = []
+    for action in self._get_param("ActionNames") or []:
+        for resource in self._get_param("ResourceArns") or ["*"]:
+            decision = decide(policies, Request(action=action, resource=resource, context=context))
+            results.append(
+                {
+                    "EvalActionName": action,
+                    "EvalResourceName": resource,
+                    "EvalDecision": decision,
+                    "MatchedStatements": [],
+                    "MissingContextValues": [],
+                }
+            )
+    return ActionResult({"EvaluationResults": results, "IsTruncated": False})

@@ -1,0 +1,38 @@
+"""Strict mode: the rules of the real AWS that moto forgives, each a small wrapper beside its source.
+
+`local/README.md` has the table: rule, source, test. What AWS always does and costs nobody time (duplicate names,
+references that must exist) is mended in `shim/` for everyone; here stand order, state, limits and delays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from aistratus.local.shim.cloud import Cloud
+from aistratus.local.strict import api, ec2, iam, instances, lambda_, queues, storage, throttling, visibility
+from aistratus.local.strict.rule import Delays, Rule
+
+__all__ = ["RULES", "Delays", "Rule", "describe", "install_rules"]
+
+RULES: Final[tuple[Rule, ...]] = tuple(
+    rule
+    for service in (ec2, instances, visibility, iam, lambda_, queues, storage, api, throttling)
+    for rule in service.RULES
+)
+
+
+def install_rules(cloud: Cloud) -> Delays:
+    """Puts every rule in force; gives back what drives those about time."""
+    delays = Delays()
+    for rule in RULES:
+        rule.install(cloud, delays)
+    return delays
+
+
+def describe() -> list[dict[str, object]]:
+    """The rules as plain data, for `GET /_aistratus/strict`."""
+    return [
+        {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule) if field.name != "install"}
+        for rule in RULES
+    ]

@@ -1,0 +1,46 @@
+"""The operator's SSH key for a node: made once per env on this machine, the private half never leaves it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from aistratus.private import make_private
+
+
+def key_path(env: str, folder: Path | None = None) -> Path:
+    """Where the private key of this env is kept (0600 in a 0700 folder)."""
+    base = folder or platformdirs.user_data_path("aistratus")
+    return base / "keys" / f"{env}.ed25519"
+
+
+def public_key(env: str, folder: Path | None = None) -> str:
+    """The public half in OpenSSH's form, after making the pair if this machine has none."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+        load_ssh_private_key,
+    )
+
+    path = key_path(env, folder)
+    make_private(path.parent)
+    if not path.exists():
+        made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        part = path.with_suffix(f".{os.getpid()}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(made)
+        # Whoever comes second takes the first one's key.
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            pass
+        finally:
+            part.unlink()
+    private = load_ssh_private_key(path.read_bytes(), password=None)
+    return private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

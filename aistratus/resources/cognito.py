@@ -1,0 +1,9 @@
+"""Cognito: user pools with their clients, groups and users. Three rooms with one door."""
+
+from __future__ import annotations
+
+from aistratus.resources.people import User, UserPoolGroup
+from aistratus.resources.pool_clients import UserPoolClient
+from aistratus.resources.pools import UserPool
+
+__all__ = ["User", "UserPool", "UserPoolClient", "UserPoolGroup"]

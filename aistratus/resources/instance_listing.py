@@ -1,0 +1,46 @@
+"""How EC2 lists instances and their volumes."""
+
+from __future__ import annotations
+
+from aistratus.cloud import Cloud
+from aistratus.resources.ec2 import Listing, Thing
+
+
+def state_of(thing: Thing) -> str:
+    """`pending`, `running`, `stopping`, `stopped`, `shutting-down` or `terminated`."""
+    return str(thing["State"]["Name"])
+
+
+INSTANCES = Listing(
+    operation="describe_instances",
+    rows="Reservations[].Instances[]",
+    id="InstanceId",
+    id_filter="instance-id",
+    arn="instance",
+    since="LaunchTime",
+    alive=lambda thing: state_of(thing) not in ("shutting-down", "terminated"),
+    gone=lambda thing: state_of(thing) == "terminated",
+)
+VOLUMES = Listing(
+    operation="describe_volumes",
+    rows="Volumes[]",
+    id="VolumeId",
+    id_filter="volume-id",
+    arn="volume",
+    since="CreateTime",
+    alive=lambda thing: thing["State"] not in ("deleting", "deleted"),
+    gone=lambda thing: thing["State"] == "deleted",
+)
+
+
+def root_volume(aws: Cloud, thing: Thing) -> Thing | None:
+    """The volume that an instance starts from; `None` while EC2 hasn't attached it yet."""
+    root = thing.get("RootDeviceName")
+    mapped = [entry for entry in thing.get("BlockDeviceMappings", []) if "Ebs" in entry]
+    identity = next((entry["Ebs"]["VolumeId"] for entry in mapped if entry["DeviceName"] == root), None)
+    if identity is None:
+        return None
+    for volume in VOLUMES.ours(aws):
+        if volume["VolumeId"] == identity:
+            return volume
+    return VOLUMES.by_id(aws, identity)

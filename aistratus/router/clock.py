@@ -1,0 +1,48 @@
+"""Time as the router sees it: handed in, so that a test can turn it, and always with an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+REQUEST_S: Final = 20.0
+"""A request gives up after this long: an HTTP API ends it after 30 s, and an answer of our own is worth more."""
+
+ANSWER_S: Final = 1.0
+"""Kept back from the function's own time limit for writing the answer."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds since the epoch, seconds that only grow, and a wait that is always capped by its caller."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+
+    def ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self.now() * 1000)
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The moment by which a request must have been answered."""
+
+    clock: Clock
+    ends: float
+
+    @classmethod
+    def of(cls, clock: Clock, context: Any) -> Deadline:
+        """From Lambda's context, which knows how much of the function's time is left."""
+        seconds = REQUEST_S
+        remaining = getattr(context, "get_remaining_time_in_millis", None)
+        if callable(remaining):
+            seconds = min(seconds, max(0.0, remaining() / 1000 - ANSWER_S))
+        return cls(clock, clock.monotonic() + seconds)
+
+    def left(self) -> float:
+        """Seconds, never below zero."""
+        return max(0.0, self.ends - self.clock.monotonic())

@@ -1,0 +1,60 @@
+"""What the function is told by its environment variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class Misconfigured(RuntimeError):
+    """The function's own configuration is wrong: nothing that a caller can mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Ids of the resources that the router uses, and its limits."""
+
+    env: str
+    region: str
+    jobs_table: str
+    queue_url: str
+    user_pool_id: str
+    client_id: str
+    ledger_prefix: str
+    rate_per_minute: int
+    endpoint: str | None
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> Environment:
+        """From the function's variables.
+
+        Raises:
+            Misconfigured: one is missing or no number.
+        """
+        try:
+            return cls(
+                env=variables["AISTRATUS_ENV"],
+                region=variables["AWS_REGION"],
+                jobs_table=variables["JOBS_TABLE"],
+                queue_url=variables["QUEUE_URL"],
+                user_pool_id=variables["USER_POOL_ID"],
+                client_id=variables["CLIENT_ID"],
+                ledger_prefix=variables["LEDGER_PREFIX"],
+                rate_per_minute=int(variables["RATE_PER_MINUTE"]),
+                endpoint=variables.get("AWS_ENDPOINT_URL") or None,
+            )
+        except KeyError as error:
+            raise Misconfigured(f"the environment variable {error.args[0]} is missing") from error
+        except ValueError as error:
+            raise Misconfigured("the environment variable RATE_PER_MINUTE is no whole number") from error
+
+    @property
+    def issuer(self) -> str:
+        """What the pool writes into `iss`, wherever its API is reached."""
+        return f"https://cognito-idp.{self.region}.amazonaws.com/{self.user_pool_id}"
+
+    @property
+    def keys_url(self) -> str:
+        """Where the pool publishes its public keys."""
+        base = f"{self.endpoint.rstrip('/')}/{self.user_pool_id}" if self.endpoint else self.issuer
+        return f"{base}/.well-known/jwks.json"

@@ -1,0 +1,53 @@
+"""Ids of resources that aren't in the environment, from the ledger in SSM Parameter Store.
+
+The router's own ids arrive as environment variables. What may change without a new function, such as the node's
+instance id, is looked up in the ledger and remembered for as long as the Lambda environment lives.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Final
+
+from aistratus.router.aws import Aws, AwsError
+from aistratus.router.clock import Deadline
+
+REMEMBERED: Final = 128
+READ_S: Final = 5.0
+
+
+class Registry:
+    """The ledger under `prefix`, for example `/tinyllama/dev`."""
+
+    def __init__(self, aws: Aws, prefix: str) -> None:
+        self._aws = aws
+        self._prefix = prefix
+        self._remembered = lru_cache(maxsize=REMEMBERED)(self._read)
+
+    def get_id(self, key: str) -> str | None:
+        """The id of the resource `key`, or None if the ledger has none, which isn't remembered: it may come.
+
+        Raises:
+            AwsError: the ledger can't be read.
+        """
+        try:
+            return self._remembered(key)
+        except LookupError:
+            return None
+
+    def forget(self) -> None:
+        """Reads everything anew: an id turned out to be of something that is gone."""
+        self._remembered.cache_clear()
+
+    def _read(self, key: str) -> str:
+        deadline = Deadline(self._aws.clock, self._aws.clock.monotonic() + READ_S)
+        try:
+            found = self._aws.call("ssm", "GetParameter", {"Name": f"{self._prefix}/{key}"}, deadline)
+            return str(json.loads(found["Parameter"]["Value"])["id"])
+        except AwsError as error:
+            if error.code != "ParameterNotFound":
+                raise
+            raise LookupError(key) from error
+        except (ValueError, TypeError) as error:
+            raise LookupError(key) from error

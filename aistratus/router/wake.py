@@ -1,0 +1,185 @@
+"""Is somebody there to answer, and if not, who wakes the node?
+
+The worker writes a heartbeat into the jobs table. As long as it is fresh, a request makes no EC2 call at all. When
+it isn't, the first request to claim the wake item starts the node, and everybody else within `WAKE_AGAIN_S` reads
+from that item what came of it. boto3 is imported here and only then: starting a node takes a minute, and nobody
+minds half a second of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aistratus import wire
+from aistratus.router import log
+from aistratus.router.aws import AwsError
+from aistratus.router.clock import Clock, Deadline
+from aistratus.router.registry import Registry
+from aistratus.router.table import ConditionFailed, Table
+
+READY: Final = "ready"
+STARTING: Final = "starting"
+STOPPING: Final = "stopping"
+UNAVAILABLE: Final = "unavailable"
+
+WAKE_KEPT_S: Final = 3_600
+"""The wake item's time to live; it is only read for `WAKE_AGAIN_S`."""
+
+RACED: Final = "IncorrectInstanceState"
+GONE: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
+
+REFUSALS: Final[Mapping[str, str]] = {
+    "InsufficientInstanceCapacity": "AWS has no capacity for the node's instance type right now",
+    "InsufficientHostCapacity": "AWS has no capacity for the node's instance type right now",
+    "InstanceLimitExceeded": "the account's limit on running instances is reached",
+    "VcpuLimitExceeded": "the account's limit on running instances is reached",
+    "UnauthorizedOperation": "the router may not start the node",
+    "AccessDenied": "the router may not start the node",
+}
+"""Why EC2 doesn't start an instance, in words for the caller."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """How the node is: a state for the answer, and for `unavailable` the reason."""
+
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Waker:
+    """Knows whether the node is awake, and starts it when it isn't.
+
+    Args:
+        make_ec2: gives boto3's EC2 client; called only when the node must be looked at.
+    """
+
+    table: Table
+    registry: Registry
+    clock: Clock
+    make_ec2: Callable[[], Any]
+
+    def ensure_awake(self, deadline: Deadline) -> Node:
+        """The node's state, after starting it if it sleeps and nobody else has just tried.
+
+        Raises:
+            AwsError: the jobs table can't be reached.
+        """
+        node = self._by_heartbeat(deadline)
+        if node is not None:
+            return node
+        earlier = self._claim(deadline)
+        if earlier is not None:
+            return earlier
+        node = self._start()
+        if node.state != STARTING:  # which the claim has written already
+            values = {"state": node.state, "reason": node.reason}
+            self.table.update(wire.WAKE_PK, deadline, values=values)
+        return node
+
+    def _by_heartbeat(self, deadline: Deadline) -> Node | None:
+        beat = self.table.get(wire.HEARTBEAT_PK, deadline)
+        if beat is None or self.clock.ms() - beat.get("at_ms", 0) > wire.HEARTBEAT_FRESH_S * 1000:
+            return None
+        return Node(STARTING if beat.get("state") == "loading" else READY)
+
+    def _claim(self, deadline: Deadline) -> Node | None:
+        """Takes the next attempt for this request, or tells what came of the one that another request took."""
+        now = self.clock.ms()
+        try:
+            self.table.update(
+                wire.WAKE_PK,
+                deadline,
+                values={
+                    "at_ms": now,
+                    "state": STARTING,
+                    "reason": "",
+                    "expires_at": now // 1000 + WAKE_KEPT_S,
+                },
+                condition="attribute_not_exists(#pk) OR #at_ms <= :before",
+                operands={"before": now - wire.WAKE_AGAIN_S * 1000},
+            )
+        except ConditionFailed as taken:
+            item = taken.item or {}
+            return Node(item.get("state", STARTING), item.get("reason", ""))
+        return None
+
+    def _start(self) -> Node:
+        """Looks at the instance and starts it if it is stopped. Whatever goes wrong becomes a reason."""
+        try:
+            node = self._start_once()
+            if node is None:  # a remembered id may be of an instance that was replaced
+                self.registry.forget()
+                node = self._start_once()
+        except AwsError as error:
+            log.write(level="error", event="wake", error=str(error))
+            return Node(UNAVAILABLE, "the ledger can't be read")
+        return node or Node(UNAVAILABLE, "there is no node; `aistratus up` creates it")
+
+    def _start_once(self) -> Node | None:
+        """None when there is no such instance."""
+        instance_id = self.registry.get_id("node")
+        if instance_id is None:
+            return None
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self._start_instance(self.make_ec2(), instance_id)
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in GONE:
+                return None
+            if code == RACED:  # it changed between the look and the start; the next request sees to what
+                return Node(STOPPING)
+            log.write(level="error", event="wake", error=code, instance=instance_id)
+            return Node(UNAVAILABLE, REFUSALS.get(code, "EC2 refused to start the node"))
+        except BotoCoreError as error:
+            log.write(level="error", event="wake", error=type(error).__name__, instance=instance_id)
+            return Node(UNAVAILABLE, "EC2 can't be reached")
+
+    def _start_instance(self, ec2: Any, instance_id: str) -> Node | None:
+        reservations = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+        states = [instance["State"]["Name"] for entry in reservations for instance in entry["Instances"]]
+        state = states[0] if states else "terminated"
+        if state in ("pending", "running"):
+            return Node(STARTING)
+        if state == "stopping":
+            return Node(STOPPING)
+        if state != "stopped":
+            return None
+        ec2.start_instances(InstanceIds=[instance_id])
+        self._count_start(instance_id)
+        return Node(STARTING)
+
+    def _count_start(self, instance_id: str) -> None:
+        """The metric `EC2Starts`, in the embedded metric format: Lambda's logs turn the line into a metric.
+
+        https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+        """
+        log.write(
+            _aws={
+                "Timestamp": self.clock.ms(),
+                "CloudWatchMetrics": [
+                    {
+                        "Namespace": "Aistratus",
+                        "Dimensions": [["Reason"]],
+                        "Metrics": [{"Name": "EC2Starts", "Unit": "Count"}],
+                    }
+                ],
+            },
+            Reason="ColdBoot",
+            EC2Starts=1,
+            instance=instance_id,
+        )
+
+
+def boto3_ec2(region: str, endpoint: str | None) -> Any:
+    """boto3's EC2 client, impatient: the caller waits, and a later request tries again anyway."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+    return boto3.client("ec2", region_name=region, endpoint_url=endpoint, config=config)

@@ -1,0 +1,423 @@
+"""`aistratus.toml`, `AISTRATUS_*` and flags as one typed object.
+
+The file is `--config`, `AISTRATUS_CONFIG`, or the nearest `aistratus.toml` upwards; without one everything has a
+default. Precedence rises from built-in defaults over the file, its `[envs.<name>]` table and environment variables
+(`AISTRATUS_NODE__VOLUME_GIB=40`) to flags. A wrong value is refused with its key, the file and line where it stands,
+and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from aistratus.core.errors import UsageError
+
+FILE_NAME = "aistratus.toml"
+PREFIX = "AISTRATUS_"
+
+RESERVED_PATHS = ("/ping", "/sping")
+
+
+def _servable(path: str) -> str:
+    """Source: API Gateway's developer guide: `/ping` and `/sping` are reserved for the service's own health checks."""
+    if path in RESERVED_PATHS:
+        raise ValueError(f"{path} is answered by API Gateway itself and would never reach the router; use /health")
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
+        raise ValueError("a path starts with / and holds letters, digits and ._~-/ only")
+    return path
+
+
+def _throttled_route(key: str) -> str:
+    method, _, path = key.partition(" ")
+    if method not in {"GET", "POST", "DELETE"} or not path:
+        raise ValueError(f"{key!r} isn't a route; write it like 'POST /infer'")
+    _servable(path.replace("{", "").replace("}", ""))
+    return key
+
+
+RoutePath = Annotated[str, AfterValidator(_servable)]
+RouteKey = Annotated[str, AfterValidator(_throttled_route)]
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are refused, so that a typing error doesn't go unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Throttle(Section):
+    """A limit of requests."""
+
+    rate: float = Field(gt=0, le=10_000, description="requests a second, on average")
+    burst: int = Field(ge=1, le=5_000, description="requests at once")
+
+
+class AuthSettings(Section):
+    """Who may sign in."""
+
+    operator_email: str | None = Field(
+        default=None, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", description="e-mail address of the first user"
+    )
+    access_token_minutes: int = Field(default=60, ge=5, le=1440, description="minutes an access token is good for")
+    refresh_token_days: int = Field(default=30, ge=1, le=3650, description="days until one has to sign in again")
+
+
+DEFAULT_THROTTLES = {
+    "POST /infer": Throttle(rate=10, burst=40),
+    "GET /jobs/{id}": Throttle(rate=500, burst=1000),
+    "DELETE /jobs/{id}": Throttle(rate=20, burst=40),
+    "GET /health": Throttle(rate=20, burst=40),
+    "GET /openapi.json": Throttle(rate=5, burst=20),
+}
+HEALTH_ROUTE = "GET /health"
+CONTRACT_PATH = "/openapi.json"
+
+
+class ApiSettings(Section):
+    """The HTTP API."""
+
+    health_path: RoutePath = Field(default="/health", description="path of the open health check")
+    cors_origins: tuple[str, ...] = Field(
+        default=("http://localhost:3000",), description="origins whose pages may call the API"
+    )
+    rate_per_minute: int = Field(default=20, ge=1, le=1_000, description="prompts a minute for each user")
+    throttle: Throttle = Field(
+        default=Throttle(rate=100, burst=200),
+        description="default for every route: requests a second on average (rate) and at once (burst)",
+    )
+    throttles: dict[RouteKey, Throttle] = Field(
+        default=DEFAULT_THROTTLES,
+        description="limits of single routes, in the same units; a route that isn't named keeps what is shown",
+    )
+    log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365] = Field(
+        default=30, description="days that logs are kept (CloudWatch takes just these values)"
+    )
+
+    @field_validator("health_path")
+    @classmethod
+    def _free(cls, path: str) -> str:
+        if path == CONTRACT_PATH:
+            raise ValueError(f"{path} is where the API's contract is served; use /health")
+        return path
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_unnamed_throttles(cls, data: Any) -> Any:
+        """One limit that is changed doesn't take the others away."""
+        if not isinstance(data, Mapping) or not isinstance(given := data.get("throttles", {}), Mapping):
+            return data
+        health = f"GET {data.get('health_path', '/health')}"
+        kept = {health if route == HEALTH_ROUTE else route: limit for route, limit in DEFAULT_THROTTLES.items()}
+        return {**data, "throttles": {**kept, **given}}
+
+    @field_validator("throttles")
+    @classmethod
+    def _known_routes(cls, throttles: dict[str, Throttle], info: ValidationInfo) -> dict[str, Throttle]:
+        health = f"GET {info.data.get('health_path', '/health')}"
+        known = [health if route == HEALTH_ROUTE else route for route in DEFAULT_THROTTLES]
+        if unknown := [route for route in throttles if route not in known]:
+            raise ValueError(f"{', '.join(unknown)} isn't a route of this API; its routes are {', '.join(known)}")
+        return throttles
+
+
+class NodeSettings(Section):
+    """The machine that runs the model."""
+
+    cpu_type: str = Field(default="t3.small", pattern=r"^[a-z0-9-]+\.[a-z0-9]+$", description="EC2 type when on CPU")
+    volume_gib: int = Field(default=30, ge=8, le=1024, description="GiB of the encrypted gp3 root volume")
+    image: str = Field(
+        default="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
+        description="SSM public parameter that names the newest machine image",
+    )
+
+
+TINYLLAMA_URL = (
+    "https://huggingface.co/TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF/resolve/main/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf"
+)
+TINYLLAMA_SHA256 = "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"
+"""Source: the file's page at its publisher; 668,788,096 bytes."""
+
+
+class ModelSettings(Section):
+    """Which model answers. `path` wins; without it `url` is fetched by the node and checked by `sha256`."""
+
+    name: str | None = Field(default=None, description="name shown beside each reply; default: the file's name")
+    path: Path | None = Field(
+        default=None,
+        description="a GGUF file on this machine; uploaded to the bucket by `up`; default in `local`: the demo model",
+    )
+    url: str = Field(default=TINYLLAMA_URL, pattern=r"^https://", description="public address of a GGUF file")
+    sha256: str = Field(
+        default=TINYLLAMA_SHA256,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the file at `url`, in hex; the node refuses any other content",
+    )
+    context_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=131_072,
+        description="tokens of prompt and reply together; 0 is the file's own, at most 2048",
+    )
+    temperature: float = Field(default=0.7, ge=0, le=2, description="what `chat` asks for; 0 is the surest answer")
+
+    @model_validator(mode="after")
+    def _hash_belongs_to_url(self) -> ModelSettings:
+        if self.url != TINYLLAMA_URL and self.sha256 == TINYLLAMA_SHA256:
+            raise ValueError("another url needs its own sha256 beside it, or the node couldn't tell a damaged file")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything that a person can choose."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    env: str = Field(default="local", description="which copy of the stack; `local` is the embedded cloud")
+    region: str | None = Field(
+        default=None,
+        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
+        description="AWS region; default: the SDK's, else eu-central-1",
+    )
+    profile: str | None = Field(default=None, description="AWS profile; default: the SDK's")
+    auth: AuthSettings = AuthSettings()
+    api: ApiSettings = ApiSettings()
+    node: NodeSettings = NodeSettings()
+    model: ModelSettings = ModelSettings()
+
+    @field_validator("env")
+    @classmethod
+    def _nameable(cls, env: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}[a-z0-9]|[a-z]", env):
+            raise ValueError(
+                "an env's name has 1 to 16 lower-case letters, digits and dashes, starts with a letter and doesn't end "
+                "with a dash (it becomes part of bucket names)"
+            )
+        return env
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags and file arrive merged by `load`; environment variables lie between them."""
+        return (init_settings,)
+
+
+def load(
+    *,
+    config: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    start: Path | None = None,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """The settings of this call.
+
+    Args:
+        config: the file; `None` looks for one (see the module's text).
+        flags: options of the command line by setting name; `None` values don't count.
+        environ: environment variables; default: the process's.
+        start: where the search for a file begins; default: the current folder.
+        defaults: other built-in defaults for some envs, by env name. Those of the model count only together: whoever
+            names another file or address gets none of them.
+
+    Raises:
+        UsageError: a value is wrong, or the named file can't be read.
+    """
+    environ = os.environ if environ is None else environ
+    file = find_file(config, environ, start or Path.cwd())
+    text, tables = _read(file)
+    variables = _variables(environ)
+    chosen = {name: value for name, value in (flags or {}).items() if value is not None}
+    env = str(chosen.get("env") or variables.get("env") or tables.get("env") or "local")
+    own = _own_table(tables.pop("envs", {}), env, file)
+    _from_file(file, tables, own)
+    merged: dict[str, Any] = {}
+    for layer in (tables, own, variables, chosen):
+        _merge(merged, layer)
+    merged = _on_top((defaults or {}).get(env, {}), merged)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise UsageError(_explain(error, file, text, variables, chosen, env)) from None
+
+
+def _own_table(envs: Any, env: str, file: Path | None) -> dict[str, Any]:
+    """What `[envs.<env>]` holds."""
+    own = envs.get(env, {}) if isinstance(envs, dict) else envs
+    if not isinstance(own, dict):
+        raise UsageError(f"wrong setting envs ({file}): a table [envs.NAME] holds what is different for one env")
+    return own
+
+
+def _from_file(file: Path | None, *layers: dict[str, Any]) -> None:
+    """A model's path in the file is meant from the file's folder, wherever the command runs."""
+    for layer in layers:
+        model = layer.get("model")
+        if file is not None and isinstance(model, dict) and isinstance(model.get("path"), str):
+            model["path"] = str(file.absolute().parent / Path(model["path"]).expanduser())
+
+
+def _on_top(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, over the env's own defaults."""
+    model = chosen.get("model")
+    another = isinstance(model, Mapping) and ("path" in model or "url" in model)
+    merged: dict[str, Any] = {}
+    _merge(merged, {name: table for name, table in defaults.items() if not (another and name == "model")})
+    _merge(merged, chosen)
+    return merged
+
+
+def find_file(config: Path | None, environ: Mapping[str, str], start: Path) -> Path | None:
+    """The settings file to read, or `None`.
+
+    Raises:
+        UsageError: a named file doesn't exist.
+    """
+    named = config or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise UsageError(f"the settings file {named} doesn't exist", todo="`aistratus init` writes one")
+        return named
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    return None
+
+
+def _read(file: Path | None) -> tuple[str, dict[str, Any]]:
+    if file is None:
+        return "", {}
+    try:
+        text = file.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} can't be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} isn't valid TOML: {error}") from error
+
+
+NOT_SETTINGS = frozenset({"CONFIG", "OUTPUT", "YES", "QUIET", "VERBOSE", "TRACE", "STATE_DIR", "LIVE"})
+"""`AISTRATUS_*` variables that stand for global options, places, and the tests on a real account; read elsewhere."""
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`AISTRATUS_NODE__VOLUME_GIB=40` as `{"node": {"volume_gib": "40"}}`; JSON is taken for lists and tables."""
+    found: dict[str, Any] = {}
+    for name, value in environ.items():
+        path = name.removeprefix(PREFIX)
+        if path == name or path in NOT_SETTINGS or value == "":
+            continue
+        place = found
+        *parents, last = path.lower().split("__")
+        for parent in parents:
+            if not isinstance(place.get(parent), dict):
+                place[parent] = {}
+            place = place[parent]
+        place[last] = _json_or_text(value)
+    return found
+
+
+def _json_or_text(value: str) -> Any:
+    if value[:1] in "[{":
+        import json
+
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for name, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _explain(
+    error: ValidationError,
+    file: Path | None,
+    text: str,
+    variables: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    env: str,
+) -> str:
+    """Every wrong value in one sentence each: key, place, what is allowed."""
+    sentences = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"] if part != "[key]"]
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = "there is no such setting"
+        shown = "" if isinstance(problem["input"], (dict, list)) else f" = {problem['input']!r}"
+        sentences.append(f"{'.'.join(path)}{shown}{_place(path, file, text, variables, flags, env)}: {what}")
+    return "wrong setting " + "; ".join(sentences)
+
+
+def _place(
+    path: list[str], file: Path | None, text: str, variables: Mapping[str, Any], flags: Mapping[str, Any], env: str
+) -> str:
+    if path and path[0] in flags:
+        return f" (option --{path[0]})"
+    if _has(variables, path):
+        return f" (variable {PREFIX}{'__'.join(path).upper()})"
+    if file is None:
+        return ""
+    line = _line(text, ["envs", env, *path]) or _line(text, path)
+    return f" ({file}, line {line})" if line else f" ({file})"
+
+
+def _has(tables: Mapping[str, Any], path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(tables, Mapping) or part not in tables:
+            return False
+        tables = tables[part]
+    return True
+
+
+def _line(text: str, path: list[str]) -> int | None:
+    """The line that sets `path`; `None` where the writing is too unusual to tell."""
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
+            table = _dotted(header.group(1))
+            if table == path:
+                return number
+        elif key := re.match(r"""\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_.\s-])+?)\s*=""", line):
+            set_here = [*table, *_dotted(key.group(1))]
+            if set_here == path[: len(set_here)] and len(set_here) > len(table):
+                return number
+    return None
+
+
+def _dotted(key: str) -> list[str]:
+    return [part.strip("\"' ") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", key)]

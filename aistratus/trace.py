@@ -1,0 +1,91 @@
+"""Counts every AWS call, and writes them down for `--trace FILE`.
+
+One JSON line a call: time, service, operation, names of the resources involved, HTTP status, error code,
+milliseconds, retries. No values: a parameter is written only if its name says that it names a resource, so that a
+secret can't get in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+READS = re.compile(
+    r"^(Get|List|Describe|Head|Lookup|BatchGet|Query|Scan|Search|Simulate|Select|AdminGet|AdminList|Assume)"
+)
+"""Operations that change nothing, by the verb that AWS gives them."""
+
+NAMES = re.compile(r"(Name|Names|Id|Ids|Arn|Arns|ARN|Url|Bucket|Key|Path|Prefix|Resource|GroupName|RouteKey)$")
+UNNAMED = re.compile(r"(AccessKey|SecretId|Token|Password|Tag|KMS)", re.IGNORECASE)
+
+
+class Meter:
+    """Counts calls and traces them to a file (0600), if one is given."""
+
+    def __init__(self, trace: Path | None = None) -> None:
+        self.read = 0
+        self.write = 0
+        self._lock = threading.Lock()
+        self._file: IO[str] | None = None
+        if trace is not None:
+            descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            trace.chmod(0o600)  # also one that was there
+            self._file = os.fdopen(descriptor, "a", buffering=1, encoding="utf-8")
+
+    def attach(self, events: Any) -> None:
+        """Listens to a botocore event system; must happen before its clients are made."""
+        events.register("provide-client-params.*.*", self._start)
+        events.register("after-call.*.*", self._answered)
+        events.register("after-call-error.*.*", self._failed)
+
+    def _start(self, params: Any, model: Any, context: dict[str, Any], **_: Any) -> None:
+        context["aistratus"] = (time.time(), model, _resource_names(params))
+
+    def _answered(self, http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        metadata = parsed.get("ResponseMetadata", {})
+        error = parsed.get("Error", {}).get("Code")
+        self._write(context, http_response.status_code, error, metadata.get("RetryAttempts", 0))
+
+    def _failed(self, exception: Exception, context: dict[str, Any], **_: Any) -> None:
+        self._write(context, None, type(exception).__name__, context.get("retries", {}).get("attempt", 1) - 1)
+
+    def _write(self, context: dict[str, Any], status: int | None, error: str | None, retries: int) -> None:
+        started, model, names = context.get("aistratus", (time.time(), None, {}))
+        if model is None:
+            return
+        line = {
+            "time": datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
+            "service": model.service_model.endpoint_prefix,
+            "operation": model.name,
+            "resources": names,
+            "status": status,
+            "error": error,
+            "ms": round((time.time() - started) * 1000),
+            "retries": retries,
+        }
+        with self._lock:
+            if READS.match(model.name):
+                self.read += 1
+            else:
+                self.write += 1
+            if self._file is not None:
+                self._file.write(json.dumps(line) + "\n")
+
+
+def _resource_names(params: Any) -> dict[str, Any]:
+    """The parameters that name resources: strings and lists of strings, by their names."""
+    if not isinstance(params, dict):
+        return {}
+    return {
+        name: value
+        for name, value in params.items()
+        if NAMES.search(name)
+        and not UNNAMED.search(name)
+        and (isinstance(value, str) or (isinstance(value, list) and all(isinstance(entry, str) for entry in value)))
+    }

@@ -1,0 +1,229 @@
+"""The contract between client, router and worker.
+
+A prompt becomes a *job*. The router writes a job item into the jobs table and puts a message on the
+FIFO queue; the worker takes the message, writes the text so far into the job item, and the client
+reads the item through the router. Everything that two of the three must agree on stands here and
+nowhere else: statuses, item keys, the message's form, limits, and the `type` of each error.
+
+This module ships in `router.zip` and in the worker bundle, so it imports the standard library only
+and does nothing at import.
+
+Units: every `*_ms` is milliseconds (since the epoch where it names a moment), `expires_at` is seconds
+since the epoch because DynamoDB's TTL reads seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+# --- statuses -----------------------------------------------------------------------------------
+
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+DONE: Final = "done"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+FINAL: Final = frozenset({DONE, FAILED, CANCELLED})
+"""A job in one of these never changes again and is never run again."""
+
+# --- limits (DESIGN: the router and wire) ---------------------------------------------------------
+
+MAX_ATTEMPTS: Final = 3
+"""Equals the queue's redrive count: after the third failed attempt SQS moves the message away."""
+
+PROMPT_CHARS: Final = 8_000
+HISTORY_TURNS: Final = 64
+HISTORY_CHARS: Final = 32_000
+"""All turns together. Longer conversations lose their oldest turns at the client."""
+MAX_TOKENS: Final = 1_024
+STOP_STRINGS: Final = 4
+STOP_CHARS: Final = 64
+BODY_BYTES: Final = 131_072
+"""A larger request body is refused with 413 before it is parsed; SQS would refuse 256 KB later."""
+
+JOB_KEPT_S: Final = 300
+"""A finished job can be read for this long."""
+JOB_QUEUED_S: Final = 86_400 + 3_600
+"""A job nobody finished disappears an hour after its message's retention (one day) has ended."""
+
+HEARTBEAT_EVERY_S: Final = 5
+HEARTBEAT_FRESH_S: Final = 20
+"""An older heartbeat means that no worker is awake: the router wakes the node."""
+
+WAKE_AGAIN_S: Final = 15
+"""One attempt to start the node in this time, however many requests ask for it."""
+
+# --- problem types --------------------------------------------------------------------------------
+
+PROBLEM: Final = "urn:aistratus:problem:"
+INVALID_REQUEST: Final = PROBLEM + "invalid-request"  # 400
+UNAUTHORIZED: Final = PROBLEM + "unauthorized"  # 401
+FORBIDDEN: Final = PROBLEM + "forbidden"  # 403
+NOT_FOUND: Final = PROBLEM + "not-found"  # 404
+CONFLICT: Final = PROBLEM + "conflict"  # 409
+TOO_LARGE: Final = PROBLEM + "too-large"  # 413
+RATE_LIMITED: Final = PROBLEM + "rate-limited"  # 429, with Retry-After
+NODE_UNAVAILABLE: Final = PROBLEM + "node-unavailable"  # 503, with Retry-After
+SERVICE_UNAVAILABLE: Final = PROBLEM + "service-unavailable"  # 503, with Retry-After
+
+# --- item keys of the jobs table --------------------------------------------------------------------
+# The table has one key attribute, `pk` (string), and a TTL attribute, `expires_at`.
+
+HEARTBEAT_PK: Final = "node#heartbeat"
+WAKE_PK: Final = "node#wake"
+
+
+def job_pk(owner: str, job_id: str) -> str:
+    """Key of a job item. The owner's `sub` is part of it, so that nobody can even ask for another's job."""
+    return f"job#{owner}#{job_id}"
+
+
+def rate_pk(owner: str, minute: int) -> str:
+    """Key of the counter of one user's requests in one minute (minutes since the epoch)."""
+    return f"rate#{owner}#{minute}"
+
+
+def message_group(owner: str, conversation: str) -> str:
+    """SQS message group: one conversation of one user is answered in its order."""
+    return hashlib.sha256(f"{owner}\n{conversation}".encode()).hexdigest()
+
+
+def deduplication_id(owner: str, job_id: str) -> str:
+    """SQS deduplication id: the same job sent twice within five minutes is one message."""
+    return hashlib.sha256(f"{owner}\n{job_id}".encode()).hexdigest()
+
+
+# --- the message ------------------------------------------------------------------------------------
+
+
+class WireError(ValueError):
+    """A message or an item that doesn't follow this contract."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One earlier message of a conversation; `role` is `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the worker needs to answer one prompt; the body of the SQS message.
+
+    `seed` is always set (the router draws one), so that a second attempt writes the same text again.
+    """
+
+    job_id: str
+    owner: str
+    conversation: str
+    prompt: str
+    submitted_ms: int
+    seed: int
+    history: tuple[Turn, ...] = ()
+    system: str | None = None
+    max_tokens: int = 256
+    temperature: float = 0.7
+    top_p: float = 0.95
+    stop: tuple[str, ...] = ()
+
+    @property
+    def pk(self) -> str:
+        return job_pk(self.owner, self.job_id)
+
+    def to_message(self) -> str:
+        """JSON text, ASCII only: SQS refuses some Unicode characters and NUL, JSON escapes carry them."""
+        return json.dumps({"schema": 1, **asdict(self)}, ensure_ascii=True, separators=(",", ":"))
+
+    @classmethod
+    def from_message(cls, body: str) -> Job:
+        """The job in an SQS message body.
+
+        Raises:
+            WireError: the body isn't JSON, isn't schema 1, or misses a field.
+        """
+        try:
+            data: dict[str, Any] = json.loads(body)
+            if data.pop("schema") != 1:
+                raise WireError("the message's schema isn't 1")
+            data["history"] = tuple(Turn(**turn) for turn in data["history"])
+            data["stop"] = tuple(data["stop"])
+            job = cls(**data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WireError(f"not a job message: {error}") from error
+        if wrong := job._wrong_types():
+            raise WireError(f"not a job message: {', '.join(wrong)} of a wrong type")
+        return job
+
+    def _wrong_types(self) -> list[str]:
+        """Fields whose values no router writes; met here, they fail one message and not the program that reads it."""
+        wrong = [name for name, kinds in _KINDS.items() if type(getattr(self, name)) not in kinds]
+        if any(type(text) is not str for turn in self.history for text in (turn.role, turn.content)):
+            wrong.append("history")
+        if any(type(text) is not str for text in self.stop):
+            wrong.append("stop")
+        return wrong
+
+
+_TEXT: Final = (str,)
+_WHOLE: Final = (int,)
+_NUMBER: Final = (int, float)
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "job_id": _TEXT,
+    "owner": _TEXT,
+    "conversation": _TEXT,
+    "prompt": _TEXT,
+    "submitted_ms": _WHOLE,
+    "seed": _WHOLE,
+    "system": (str, type(None)),
+    "max_tokens": _WHOLE,
+    "temperature": _NUMBER,
+    "top_p": _NUMBER,
+}
+"""Exact types: JSON's `true` is an `int` to Python and none here."""
+
+
+# --- DynamoDB attribute values ------------------------------------------------------------------------
+# Router (plain HTTP) and worker (boto3's low-level client) speak the same JSON form.
+
+
+def pack(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain mapping as DynamoDB's typed attribute values; `None` entries are left out."""
+    return {name: _pack(value) for name, value in item.items() if value is not None}
+
+
+def unpack(item: Mapping[str, Any]) -> dict[str, Any]:
+    """DynamoDB's typed attribute values as a plain mapping; whole numbers come back as int."""
+    return {name: _unpack(value) for name, value in item.items()}
+
+
+def _pack(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, (int, float)):
+        return {"N": repr(value)}
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, Mapping):
+        return {"M": pack(value)}
+    if isinstance(value, (list, tuple)):
+        return {"L": [_pack(entry) for entry in value]}
+    raise WireError(f"a {type(value).__name__} can't be stored")
+
+
+def _unpack(value: Mapping[str, Any]) -> Any:
+    ((kind, content),) = value.items()
+    if kind == "N":
+        return int(content) if content.lstrip("-").isdigit() else float(content)
+    if kind == "M":
+        return unpack(content)
+    if kind == "L":
+        return [_unpack(entry) for entry in content]
+    if kind == "NULL":
+        return None
+    return content

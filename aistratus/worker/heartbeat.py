@@ -1,0 +1,99 @@
+"""The heartbeat item: how the router knows that a worker is awake without asking EC2.
+
+It is written every few seconds from a thread of its own, so that neither a slow model nor a stuck queue makes the
+worker look dead, and at once when the model becomes ready or can't be loaded. A worker that stops takes it away: the
+next prompt then wakes the node without waiting for the item to grow old.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from aistratus import __version__
+from aistratus.wire import HEARTBEAT_EVERY_S, HEARTBEAT_PK, pack
+from aistratus.worker.clients import CONDITION_FAILED, Clients, error_code
+from aistratus.worker.log import Log
+from aistratus.worker.settings import Settings
+
+KEPT_S: Final = 3_600
+"""How long a heartbeat that nobody took away stays readable, as "last seen"."""
+
+WATCH_EVERY_S: Final = 0.25
+"""How soon a model that became ready, or can't be loaded, is told."""
+
+
+class Heartbeat:
+    """Writes the item.
+
+    Args:
+        report: `state`, `tokens_per_second` and, in trouble, `reason`.
+    """
+
+    def __init__(self, clients: Clients, settings: Settings, report: Callable[[], Mapping[str, Any]], log: Log) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._report = report
+        self._log = log
+        self._ended = threading.Event()
+        self._writing = threading.Lock()
+        self._failing = False
+        self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def remove(self) -> None:
+        """Ends the beat and takes the item away, if it is still this worker's."""
+        self._ended.set()
+        held = self._writing.acquire(timeout=0.5)  # a beat under way would bring the item back
+        try:
+            self._clients.last_dynamodb.delete_item(
+                TableName=self._settings.jobs_table,
+                Key=pack({"pk": HEARTBEAT_PK}),
+                ConditionExpression="instance_id = :mine",
+                ExpressionAttributeValues=pack({":mine": self._settings.instance_id}),
+            )
+        except (BotoCoreError, ClientError) as error:
+            if error_code(error) != CONDITION_FAILED:
+                self._log.event("heartbeat_stays", code=error_code(error))
+        finally:
+            if held:
+                self._writing.release()
+
+    def _beat_until_ended(self) -> None:
+        told: tuple[bool, str | None] | None = None
+        due = 0.0
+        while not self._ended.is_set():
+            report = self._report()
+            news = (report["state"] == "loading", report.get("reason"))
+            if time.monotonic() >= due or news != told:
+                self._beat(report)
+                told, due = news, time.monotonic() + HEARTBEAT_EVERY_S
+            self._ended.wait(WATCH_EVERY_S)
+
+    def _beat(self, report: Mapping[str, Any]) -> None:
+        now_s = time.time()
+        item = {
+            "pk": HEARTBEAT_PK,
+            "at_ms": int(now_s * 1000),
+            "instance_id": self._settings.instance_id,
+            "model": self._settings.model_name,
+            "worker_version": __version__,
+            "expires_at": int(now_s) + KEPT_S,
+            **report,
+        }
+        with self._writing:
+            if self._ended.is_set():
+                return
+            try:
+                self._clients.dynamodb.put_item(TableName=self._settings.jobs_table, Item=pack(item))
+                self._failing = False
+            except (BotoCoreError, ClientError) as error:
+                if not self._failing:  # once an outage, not every five seconds
+                    self._log.event("heartbeat_failed", code=error_code(error))
+                self._failing = True

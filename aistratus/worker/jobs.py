@@ -1,0 +1,186 @@
+"""The job item in DynamoDB: claimed, written and finished with conditions, so that only one attempt owns it.
+
+A claim raises the item's attempt number; every later write names that number and the status `running`. Whoever
+finds the condition false has lost the job: the person cancelled it, a later attempt owns it, or it is gone. That is
+what makes "answered once" true without any lock, even when SQS delivers a message twice.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from aistratus.wire import CANCELLED, DONE, FAILED, FINAL, JOB_KEPT_S, QUEUED, RUNNING, pack, unpack
+from aistratus.worker.clients import CONDITION_FAILED, error_code
+
+NOT_CANCELLED: Final = "(attribute_not_exists(#cancel) OR #cancel = :false)"
+NOT_EXPIRED: Final = "(attribute_not_exists(#expires_at) OR #expires_at > :now)"
+OPEN: Final = "attribute_exists(#pk) AND #status IN (:queued, :running)"
+MINE: Final = "#attempt = :mine AND #status = :running"
+
+
+class Lost(Enum):
+    """Why a write was refused."""
+
+    ENDED = "the job has ended already"
+    CANCELLED = "the person cancelled it"
+    TAKEN = "another attempt owns it"
+    GONE = "its item is gone"
+
+
+class JobLost(Exception):
+    """This attempt doesn't own the job (any more)."""
+
+    def __init__(self, why: Lost) -> None:
+        super().__init__(why.value)
+        self.why = why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One attempt's right to write a job item. Times are milliseconds since the epoch."""
+
+    pk: str
+    attempt: int
+    started_ms: int
+
+
+class Jobs:
+    """The jobs table, as far as the worker needs it. Each method makes one call and is safe to repeat."""
+
+    def __init__(self, dynamodb: Any, table: str, model_name: str) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._model_name = model_name
+
+    def claim(self, pk: str) -> Claim:
+        """Begins an attempt: status `running`, attempt number one higher, no text.
+
+        Raises:
+            JobLost: ended, cancelled or gone.
+        """
+        now = now_ms()
+        values = {
+            "status": RUNNING, "text": "", "started_ms": now, "updated_ms": now, "model": self._model_name,
+        }  # fmt: skip
+        extra = {"zero": 0, "one": 1}
+        new = self._update(
+            pk,
+            values,
+            f"{OPEN} AND {NOT_CANCELLED} AND {NOT_EXPIRED}",
+            extra,
+            more=", #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #error, #ended_ms, #usage, #timings",
+        )
+        return Claim(pk=pk, attempt=new["attempt"], started_ms=now)
+
+    def write(self, claim: Claim, text: str | None) -> None:
+        """Shows the text so far; None only asks whether the job is still ours.
+
+        Raises:
+            JobLost: cancelled, taken by another attempt, or gone.
+        """
+        values: dict[str, Any] = {"updated_ms": now_ms()}
+        if text is not None:
+            values["text"] = text
+        self._update(claim.pk, values, f"{MINE} AND {NOT_CANCELLED}", {"mine": claim.attempt})
+
+    def finish(
+        self,
+        claim: Claim,
+        status: str,
+        *,
+        text: str | None = None,
+        error: str | None = None,
+        usage: Mapping[str, Any] | None = None,
+        timings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Ends the job for good. Repeating it after a lost answer is fine.
+
+        Raises:
+            JobLost: it isn't ours to end.
+        """
+        values = {**_ending(status), "text": text, "error": error, "usage": usage, "timings": timings}
+        try:
+            self._update(claim.pk, values, MINE, {"mine": claim.attempt})
+        except JobLostTo as lost:
+            if lost.item.get("status") == status and lost.item.get("attempt") == claim.attempt:
+                return  # the first try was carried out and only its answer was lost
+            raise
+
+    def cancel_unclaimed(self, pk: str) -> None:
+        """Ends a job that was cancelled while nobody worked on it; its last text stays.
+
+        Raises:
+            JobLost: it has ended or is gone.
+        """
+        self._update(pk, _ending(CANCELLED), f"{OPEN} AND #cancel = :true", {"true": True})
+
+    def abandon(self, pk: str, reason: str) -> None:
+        """Marks a job failed whose message SQS has moved to the dead-letter queue.
+
+        Raises:
+            JobLost: it has ended or is gone.
+        """
+        self._update(pk, {**_ending(FAILED), "error": reason}, OPEN, {})
+
+    def _update(
+        self, pk: str, values: Mapping[str, Any], condition: str, extra: Mapping[str, Any], *, more: str = ""
+    ) -> dict[str, Any]:
+        """One conditional update; the item afterwards."""
+        known = {name: value for name, value in values.items() if value is not None}
+        update = "SET " + ", ".join(f"#{name} = :set_{name}" for name in known) + more
+        constants = {"queued": QUEUED, "running": RUNNING, "false": False, "now": now_ms() // 1000, **extra}
+        both = f"{update} {condition}"
+        used = set(re.findall(r":(\w+)", both))
+        bound = {f"set_{name}": value for name, value in known.items()} | constants
+        try:
+            answer = self._dynamodb.update_item(
+                TableName=self._table,
+                Key=pack({"pk": pk}),
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeNames={f"#{name}": name for name in re.findall(r"#(\w+)", both)},
+                ExpressionAttributeValues={f":{name}": packed for name, packed in pack(bound).items() if name in used},
+                ReturnValues="UPDATED_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as error:
+            if error_code(error) != CONDITION_FAILED:
+                raise
+            raise JobLostTo(unpack(error.response.get("Item", {}))) from error
+        return unpack(answer["Attributes"])
+
+
+class JobLostTo(JobLost):
+    """A refused write, with the item that refused it (empty when there is none)."""
+
+    def __init__(self, item: Mapping[str, Any]) -> None:
+        super().__init__(_why(item))
+        self.item = item
+
+
+def _why(item: Mapping[str, Any]) -> Lost:
+    if not item or item.get("expires_at", float("inf")) <= time.time():
+        return Lost.GONE
+    if item.get("status") in FINAL:
+        return Lost.CANCELLED if item["status"] == CANCELLED else Lost.ENDED
+    return Lost.CANCELLED if item.get("cancel") else Lost.TAKEN
+
+
+def _ending(status: str) -> dict[str, Any]:
+    now = now_ms()
+    return {"status": status, "ended_ms": now, "updated_ms": now, "expires_at": now // 1000 + JOB_KEPT_S}
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+__all__ = ["CANCELLED", "DONE", "FAILED", "Claim", "JobLost", "Jobs", "Lost", "now_ms"]

@@ -1,0 +1,186 @@
+"""Keeps one model process alive.
+
+A process that dies is replaced, at once the first time and after growing, capped pauses when it dies again without
+having answered a job. A file that the pre-flight refuses is not tried again until it changes; meanwhile `trouble`
+holds the reason, so that jobs can be answered with it instead of waiting for a day. A GPU that can't be used ends the
+process while it loads: the next one runs on the CPU, and the log says so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from aistratus.worker.child import Event, ModelDied, ModelProcess
+from aistratus.worker.engine import ModelSpec
+from aistratus.worker.log import Log
+
+LOAD_LIMIT_S: Final = 900
+"""A large file on a cold network volume takes minutes; a process that hangs while loading is killed after this."""
+
+LONGEST_PAUSE_S: Final = 30.0
+LOOK_AGAIN_S: Final = 1.0
+"""How often a refused file is looked at for a change."""
+
+HOPELESS_LOADS: Final = 3
+"""So many processes in a row died while loading: jobs are told instead of waiting for the next try."""
+
+Signature = tuple[int, int, int] | None
+
+
+class ModelKeeper:
+    """Starts, watches and replaces the model process in a thread of its own."""
+
+    def __init__(self, spec: ModelSpec, log: Log) -> None:
+        self._spec = spec
+        self._log = log
+        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._process: ModelProcess | None = None
+        self._ready = False
+        self._trouble: str | None = None
+        self._loaded_file: Signature = None
+        self._deaths = 0
+        self._failed_loads = 0
+        self._speed = 0.0
+        self._thread = threading.Thread(target=self._keep, name="model-keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Kills the process and starts no other."""
+        with self._changed:
+            self._stopping.set()
+            process = self._process
+            self._changed.notify_all()
+        if process is not None:
+            process.kill()
+
+    def ready(self, timeout: float) -> ModelProcess | None:
+        """The process, as soon as its model is loaded; None after `timeout` seconds or in trouble."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._usable() or self._trouble or self._stopping.is_set(), timeout)
+            return self._process if self._usable() else None
+
+    @property
+    def loading(self) -> bool:
+        return not self._ready
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no model and won't be soon, as a sentence; None while there is one or one is loading."""
+        return self._trouble
+
+    @property
+    def tokens_per_second(self) -> float:
+        """From the self-test after loading, later from the replies."""
+        return self._speed
+
+    def completed(self, tokens: int, tokens_per_second: float) -> None:
+        """A reply was generated: the process is sound; a long enough reply corrects the speed."""
+        self._deaths = 0
+        if tokens >= 8:
+            self._speed = round(0.7 * self._speed + 0.3 * tokens_per_second, 2) if self._speed else tokens_per_second
+
+    def _usable(self) -> bool:
+        return self._ready and self._process is not None and self._process.alive
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            process = self._begin()
+            outcome = self._load(process)
+            if outcome is not None:
+                self._log.event("model_loaded", pid=process.pid, **_plain(outcome))
+                process.wait()
+            self._end(process, loaded=outcome is not None)
+
+    def _begin(self) -> ModelProcess:
+        signature = self._file()
+        checked = signature is not None and signature == self._loaded_file
+        process = ModelProcess(replace(self._spec, checked=checked), self._log)
+        with self._changed:
+            self._process = process
+        if self._stopping.is_set():
+            process.kill()  # stop() may have come between the loop's look and this process
+        return process
+
+    def _load(self, process: ModelProcess) -> Event | None:
+        """Waits for the model; its event, or None when there won't be one."""
+        signature, deadline = self._file(), time.monotonic() + LOAD_LIMIT_S
+        try:
+            event = process.event(LOAD_LIMIT_S)
+        except ModelDied as death:
+            self._load_failed(str(death))
+            return None
+        if event is None or time.monotonic() > deadline:
+            process.kill()
+            self._load_failed(f"the model was not loaded within {LOAD_LIMIT_S} s")
+            return None
+        if event["event"] == "loaded":
+            self._publish(event, signature)
+            return event
+        if event["event"] == "refused":
+            self._refused(event["reason"], signature)
+        else:
+            self._load_failed(event["reason"])
+        return None
+
+    def _publish(self, event: Event, signature: Signature) -> None:
+        with self._changed:
+            self._ready, self._trouble, self._failed_loads = True, None, 0
+            self._loaded_file = signature
+            self._speed = event["tokens_per_second"] or self._speed
+            self._changed.notify_all()
+
+    def _end(self, process: ModelProcess, *, loaded: bool) -> None:
+        """Takes note of a death and waits before the next start."""
+        with self._changed:
+            self._ready = False
+        if self._stopping.is_set():
+            return
+        death = process.death()
+        self._deaths += 1
+        pause = 0.0 if loaded and self._deaths == 1 else min(LONGEST_PAUSE_S, 2.0 ** min(self._deaths - 2, 16))
+        self._log.event("model_process_ended", pid=process.pid, reason=death, restart_in_s=pause)
+        self._stopping.wait(pause)
+
+    def _load_failed(self, reason: str) -> None:
+        if self._stopping.is_set():
+            return
+        self._log.event("model_not_loaded", reason=reason)
+        if self._spec.gpu_layers > 0:
+            # Without a usable driver the CUDA library ends the process with status 1, and nothing can catch that.
+            self._log.event("gpu_given_up", reason=reason, gpu_layers=self._spec.gpu_layers)
+            self._spec = replace(self._spec, gpu_layers=0)
+            return
+        self._failed_loads += 1
+        if self._failed_loads >= HOPELESS_LOADS:
+            self._set_trouble(f"the model can't be loaded: {reason}")
+
+    def _refused(self, reason: str, signature: Signature) -> None:
+        """Waits until the file is another one."""
+        self._log.event("model_refused", reason=reason)
+        self._set_trouble(f"the model can't be loaded: {reason}")
+        while self._file() == signature and not self._stopping.wait(LOOK_AGAIN_S):
+            pass
+
+    def _set_trouble(self, reason: str) -> None:
+        with self._changed:
+            self._trouble = reason
+            self._changed.notify_all()
+
+    def _file(self) -> Signature:
+        """What tells one version of the model file from the next; None while there is none."""
+        try:
+            status = Path(self._spec.path).stat()
+        except OSError:
+            return None
+        return (status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _plain(event: Event) -> dict[str, str | int | float | None]:
+    return {name: value for name, value in event.items() if name != "event"}

@@ -1,0 +1,98 @@
+"""The worker's folder: a lock, and a note of the message it holds.
+
+The note is for the next worker in the same folder: when this one is killed without warning, the next one gives the
+message back at once instead of waiting for its visibility timeout. The receipt handle in it lets its reader
+delete the message, hence the file's mode 0600. A note that can't be written (a full disk) costs only those seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TextIO
+
+from aistratus.worker.log import Log
+
+NOTE: Final = "held.json"
+LOCK: Final = "worker.lock"
+
+
+class StateError(RuntimeError):
+    """The folder can't be used; the message is one sentence for the operator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A message that a worker held: its queue and receipt."""
+
+    queue_url: str
+    receipt: str
+
+
+class StateFolder:
+    """One worker's folder; the lock is held until the process ends, however it ends."""
+
+    def __init__(self, folder: Path, log: Log) -> None:
+        self._folder = folder
+        self._log = log
+        self._lock: TextIO | None = None
+
+    def open(self) -> None:
+        """Creates the folder (0700) if need be and locks it.
+
+        Raises:
+            StateError: it can't be written, or another worker uses it.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (self._folder / LOCK).open("a", encoding="ascii")
+        except OSError as error:
+            raise StateError(f"WORKER_STATE_DIR {self._folder} can't be used: {error.strerror}") from error
+        if not _lock(self._lock):
+            raise StateError(f"another worker is running with WORKER_STATE_DIR {self._folder}")
+
+    def hold(self, held: Held) -> None:
+        """Notes the message, in one step: a reader finds the whole note or the one before."""
+        text = json.dumps({"queue_url": held.queue_url, "receipt": held.receipt})
+        fresh = self._folder / (NOTE + ".new")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+            fresh.replace(self._folder / NOTE)
+        except OSError as error:
+            self._log.event("note_failed", reason=error.strerror)
+
+    def release(self) -> None:
+        """Nothing is held any more."""
+        try:
+            (self._folder / NOTE).unlink(missing_ok=True)
+        except OSError as error:
+            self._log.event("note_failed", reason=error.strerror)
+
+    def held(self) -> Held | None:
+        """What the worker before held when it ended, or None."""
+        try:
+            data = json.loads((self._folder / NOTE).read_text(encoding="ascii"))
+            return Held(queue_url=str(data["queue_url"]), receipt=str(data["receipt"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._log.event("note_unreadable", reason=type(error).__name__)
+            return None
+
+
+def _lock(file: TextIO) -> bool:
+    """Takes the lock that ends with the process; where there is no such lock (Windows), one worker is trusted."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,189 @@
+"""The supervisor: takes one message after the other and sees to it that each ends well.
+
+Threads: the main thread waits for the signal to stop; `serve` takes messages and works on them; the model keeper,
+heartbeat and dead-letter watch run beside it, each with its own rhythm. Nothing is shared between them but the few
+thread-safe objects that are passed in here.
+
+Stopping takes less than two seconds: the message in hand is given back, the heartbeat is taken away, and nothing
+waits for the long poll, whose connection ends with the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aistratus.wire import Job, WireError
+from aistratus.worker.attempt import Attempt, AttemptFailed, Context, Then
+from aistratus.worker.child import ModelProcess
+from aistratus.worker.clients import Clients, GaveUp, Patience
+from aistratus.worker.dead_letters import DeadLetters
+from aistratus.worker.heartbeat import Heartbeat
+from aistratus.worker.inbox import Inbox, Lease, Message, give_back
+from aistratus.worker.jobs import Jobs
+from aistratus.worker.keeper import ModelKeeper
+from aistratus.worker.log import Log
+from aistratus.worker.settings import Settings
+from aistratus.worker.state import Held, StateFolder
+
+MODEL_WAIT_S: Final = 1.0
+"""How long one look for a loaded model lasts; between two looks the supervisor sees that it is to stop."""
+
+FINISH_S: Final = 0.4
+"""A job whose last write is under way may finish it before the message is given back."""
+
+FAREWELL_S: Final = 1.2
+"""All last calls together; they run beside each other."""
+
+
+class Supervisor:
+    """One worker."""
+
+    def __init__(self, settings: Settings, clients: Clients, state: StateFolder, log: Log) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._state = state
+        self._log = log
+        self.stopping = threading.Event()
+        self._lease: Lease | None = None
+        self._failed = False
+        patience = Patience(log, self.stopping)
+        jobs = Jobs(clients.dynamodb, settings.jobs_table, settings.model_name)
+        self._keeper = ModelKeeper(settings.model, log)
+        self._inbox = Inbox(clients.sqs, settings.queue_url, settings.poll_s, log, self.stopping)
+        self._heartbeat = Heartbeat(clients, settings, self._report, log)
+        self._dead_letters = (
+            DeadLetters(clients.sqs, settings.dead_letter_url, jobs, log) if settings.dead_letter_url else None
+        )
+        self._patience = patience
+        self._context = Context(
+            jobs=jobs,
+            patience=patience,
+            log=log,
+            stopping=self.stopping,
+            model=self._model,
+            completed=self._keeper.completed,
+        )
+
+    def run(self) -> int:
+        """Works until `stopping` is set; the exit status: 0 when asked to stop, 1 when it can't go on."""
+        self._keeper.start()
+        self._heartbeat.start()
+        self._give_back_old()
+        if self._dead_letters:
+            self._dead_letters.start()
+        serve = threading.Thread(target=self._serve, name="serve", daemon=True)
+        serve.start()
+        self.stopping.wait()
+        self._keeper.stop()
+        if self._lease is not None:
+            serve.join(FINISH_S)
+        self._farewell()
+        self._log.event("stopped", failed=self._failed)
+        return 1 if self._failed else 0
+
+    def _give_back_old(self) -> None:
+        """The message that a killed predecessor held is free at once instead of after its visibility timeout."""
+        held = self._state.held()
+        if held is None or held.queue_url != self._settings.queue_url:
+            return
+        if give_back(self._clients.last_sqs, held.queue_url, held.receipt, self._log):
+            self._log.event("old_message_given_back")
+        self._state.release()
+
+    def _farewell(self) -> None:
+        calls = [threading.Thread(target=self._heartbeat.remove, daemon=True)]
+        if self._lease is not None:
+            calls.append(threading.Thread(target=self._give_back, args=(self._lease,), daemon=True))
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join(FAREWELL_S)
+
+    def _serve(self) -> None:
+        """Takes messages until the worker stops. A fault of our own ends the process: it is started again clean."""
+        worked = True  # or the worker before this one
+        try:
+            while not self.stopping.is_set():
+                if self._keeper.ready(MODEL_WAIT_S) is None and self._keeper.trouble is None:
+                    continue
+                message = self._inbox.receive()
+                if message is not None:
+                    self._handle(message)
+                elif worked and self._dead_letters:
+                    self._dead_letters.look_soon()  # SQS moves a message there when it would deliver it once more
+                worked = message is not None
+        except GaveUp:
+            return
+        except Exception as error:  # noqa: BLE001 (the boundary: whatever it is, the process can't be trusted any more)
+            self._log.event("supervisor_failed", reason=f"{type(error).__name__} at {_place(error)}")
+            self._failed = True
+        finally:
+            self.stopping.set()
+
+    def _handle(self, message: Message) -> None:
+        lease = Lease(self._clients.sqs, self._settings.queue_url, message.receipt, self._log)
+        self._state.hold(Held(queue_url=self._settings.queue_url, receipt=message.receipt))
+        self._lease = lease
+        if self.stopping.is_set():  # it came with the last poll; the farewell may have looked already
+            self._give_back(lease)
+            return
+        lease.start()
+        try:
+            then = self._attempt(message, lease)
+            if then is Then.DELETE:
+                lease.delete(self._patience)
+        except GaveUp:
+            then = Then.GIVE_BACK
+        if self.stopping.is_set():
+            return  # the farewell gives it back; a message that was deleted already is nobody's
+        if then is Then.GIVE_BACK:
+            self._give_back(lease)
+        lease.end()
+        self._lease = None
+        self._state.release()
+
+    def _attempt(self, message: Message, lease: Lease) -> Then:
+        try:
+            job = Job.from_message(message.body)
+        except WireError:
+            # SQS moves it to the dead-letter queue after its third receive. Its text may hold a prompt: not logged.
+            self._log.event("poison_message", message=message.id, receives=message.receives, reason="not a job message")
+            return Then.GIVE_BACK
+        self._log.event("job_received", job=job.job_id, receives=message.receives)
+        return Attempt(self._context, job, lease, message.receives).run()
+
+    def _give_back(self, lease: Lease) -> None:
+        if lease.give_back(self._clients.last_sqs):
+            self._state.release()
+
+    def _model(self) -> ModelProcess:
+        """The loaded model, waited for while one is on its way.
+
+        Raises:
+            AttemptFailed: there is none, and the reason.
+        """
+        while not self.stopping.is_set():
+            process = self._keeper.ready(MODEL_WAIT_S)
+            if process is not None:
+                return process
+            if self._keeper.trouble is not None:
+                raise AttemptFailed(self._keeper.trouble)
+        raise AttemptFailed("the worker stops")
+
+    def _report(self) -> Mapping[str, Any]:
+        loading = self._keeper.loading
+        return {
+            "state": "loading" if loading else "busy" if self._lease is not None else "ready",
+            "tokens_per_second": self._keeper.tokens_per_second,
+            "reason": self._keeper.trouble if loading else None,
+        }
+
+
+def _place(error: Exception) -> str:
+    """File and line where an exception came from; its message may quote a prompt, so it isn't logged."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "unknown" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

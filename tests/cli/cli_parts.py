@@ -1,0 +1,145 @@
+"""A person at the command line: a home folder, an environment, and `aistratus` as it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+REGION = "eu-central-1"
+WITHIN_S = 120
+"""Cap for what takes a second or two on an idle machine; one that does much else at once needs far longer."""
+LOOK_EVERY_S = 0.02
+
+
+def program() -> str:
+    """The installed command."""
+    found = shutil.which("aistratus", path=str(Path(sys.executable).parent))
+    assert found, "the package isn't installed in this environment"
+    return found
+
+
+def plain_environment(home: Path) -> dict[str, str]:
+    """What a fresh login has: no AWS settings, none of ours, no colours, no proxy."""
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    # Nobody asks an instance for credentials that isn't one; without this a laptop waits two seconds for nothing.
+    return kept | {"HOME": str(home), "PATH": path, "AWS_EC2_METADATA_DISABLED": "true", "TERM": "dumb"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on standard output."""
+        content: dict[str, Any] = json.loads(self.out)
+        return content
+
+    @property
+    def words(self) -> str:
+        """Everything it printed."""
+        return self.out + self.err
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a home folder of their own, and so with an embedded cloud of their own."""
+
+    home: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def with_variables(self, **variables: str) -> Person:
+        return Person(self.home, {**self.variables, **variables})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return plain_environment(self.home) | self.variables
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """The command, still running."""
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [program(), *arguments], env=self.environment, cwd=self.home, text=True, **(streams | options)
+        )
+
+    def run(self, *arguments: str, typed: str = "") -> Said:
+        """The command, ended. `typed` comes through a pipe."""
+        done = subprocess.run(
+            [program(), *arguments],
+            env=self.environment,
+            cwd=self.home,
+            input=typed,
+            text=True,
+            capture_output=True,
+            timeout=WITHIN_S * 2,
+            check=False,
+        )
+        return _without_traceback(Said(done.returncode, done.stdout, done.stderr))
+
+    def shell(self, line: str) -> Said:
+        """A line as it is typed into bash."""
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env=self.environment,
+            cwd=self.home,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=WITHIN_S * 2,
+            check=False,
+        )
+        return _without_traceback(Said(done.returncode, done.stdout, done.stderr))
+
+
+def _without_traceback(said: Said) -> Said:
+    assert "Traceback" not in said.words, said.words
+    return said
+
+
+def ended(process: subprocess.Popen[str]) -> Said:
+    """How a started command ended."""
+    out, err = process.communicate(timeout=WITHIN_S)
+    return _without_traceback(Said(process.returncode, out, err))
+
+
+def client(endpoint: str, service: str) -> Any:
+    """boto3 as an independent witness of what is in the account."""
+    session = boto3.Session(aws_access_key_id="witness", aws_secret_access_key="witness", region_name=REGION)
+    return session.client(service, endpoint_url=endpoint, config=Config(proxies={}))
+
+
+def eventually(look: Callable[[], T], until: Callable[[T], bool] = bool) -> T:
+    """What `look` gives once it satisfies `until`; the last look if that doesn't come about in time."""
+    deadline = time.monotonic() + WITHIN_S
+    found = look()
+    while not until(found) and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+        found = look()
+    return found
+
+
+def node_state(endpoint: str, env: str) -> str:
+    """The state of the env's one instance."""
+    answer = client(endpoint, "ec2").describe_instances(Filters=[{"Name": "tag:Env", "Values": [env]}])
+    states = [one["State"]["Name"] for entry in answer["Reservations"] for one in entry["Instances"]]
+    assert len(states) == 1
+    return str(states[0])

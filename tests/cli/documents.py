@@ -1,0 +1,76 @@
+"""The JSON documents that others rely on, as schemas. Nothing may be missing, and nothing unannounced may be there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEXT = {"type": "string"}
+MAYBE_TEXT = {"type": ["string", "null"]}
+COUNT = {"type": "integer", "minimum": 0}
+MAYBE_COUNT = {"type": ["integer", "null"], "minimum": 0}
+SECONDS = {"type": "number", "minimum": 0}
+
+
+def table(optional: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
+    """An object with these fields and no others."""
+    required = [name for name in fields if name not in optional]
+    return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
+
+
+def document(optional: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
+    return table(optional, schema={"const": 1}, **fields)
+
+
+ACTIONS = ["create", "update", "replace", "delete", "unchanged", "failed", "blocked", "retained"]
+
+REPORT = document(
+    command={"enum": ["plan", "up", "down"]},
+    env=TEXT,
+    account=MAYBE_TEXT,
+    region=MAYBE_TEXT,
+    resources={
+        "type": "array",
+        "items": table(
+            ("error",),
+            key=TEXT,
+            kind=TEXT,
+            id=MAYBE_TEXT,
+            action={"enum": ACTIONS},
+            changes={"type": "array", "items": table(field=TEXT, old={}, new={})},
+            seconds=SECONDS,
+            error=TEXT,
+        ),
+    },
+    calls=table(read=COUNT, write=COUNT),
+    seconds=SECONDS,
+    left={"type": "array", "items": table(key=TEXT, kind=TEXT, id=TEXT)},
+)
+
+STATUS = document(
+    env=TEXT,
+    state={"enum": ["ready", "starting", "degraded", "drifted", "absent"]},
+    api_url=MAYBE_TEXT,
+    node=table(state=TEXT, type=MAYBE_TEXT, heartbeat_age_s={"type": ["number", "null"]}, model=MAYBE_TEXT),
+    queue=table(depth=MAYBE_COUNT, in_flight=MAYBE_COUNT, dead=MAYBE_COUNT),
+    resources={"type": "array", "items": table(key=TEXT, kind=TEXT, id=MAYBE_TEXT, health=TEXT)},
+)
+
+CHAT = document(
+    text=TEXT,
+    job_id=TEXT,
+    request_id=TEXT,
+    conversation=TEXT,
+    model=TEXT,
+    usage=table(prompt_tokens=COUNT, completion_tokens=COUNT),
+    timings=table(queued_ms=COUNT, first_token_ms=COUNT, total_ms=COUNT, tokens_per_second=SECONDS),
+)
+
+LOCAL = document(
+    endpoint={"type": "string", "pattern": r"^http://127\.0\.0\.1:\d+$"},
+    gateway={"type": "string", "pattern": r"^http://127\.0\.0\.1:\d+$"},
+    pid=COUNT,
+)
+
+EXPORT = document(env=TEXT, variables={"type": "object", "additionalProperties": TEXT})
+
+ERROR = document(error=table(kind=TEXT, what={"type": "string", "minLength": 1}, todo=TEXT))

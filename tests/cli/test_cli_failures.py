@@ -1,0 +1,144 @@
+"""What goes wrong around the command line ends in one sentence: what failed, why, and what to do next."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from cli_parts import Person
+
+from aistratus.local.front import signed_service
+from aistratus.local.wire_errors import error_answer
+
+DEV = ("--env", "dev")
+
+
+def on(person: Person, endpoint: str) -> Person:
+    return person.with_variables(AWS_ENDPOINT_URL=endpoint, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x")
+
+
+def sentence(err: str) -> str:
+    """The one line on standard error."""
+    assert err.count("\n") == 1, err
+    assert err.startswith("aistratus: ")
+    return err
+
+
+@pytest.mark.parametrize("command", [("plan",), ("up",), ("status",), ("down",), ("chat", "hi"), ("env", "list")])
+def test_an_address_where_nobody_is_ends_in_a_sentence(person: Person, command: tuple[str, ...]) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        said = on(person, address).run(*DEV, *command)
+    assert said.code == 1
+    assert f'AWS can\'t be reached: Could not connect to the endpoint URL: "{address}/"' in sentence(said.err)
+
+
+def test_a_wrong_address_is_told(person: Person) -> None:
+    assert "AWS_ENDPOINT_URL needs an address" in sentence(on(person, "nonsense").run(*DEV, "plan").err)
+
+
+def test_no_credentials_are_told_with_the_way_to_get_them(person: Person) -> None:
+    said = person.run(*DEV, "plan")
+    assert "there are no AWS credentials; sign in with `aws sso login`" in sentence(said.err)
+
+
+def test_an_unknown_profile_is_told(person: Person) -> None:
+    assert "config profile (nobody) could not be found" in sentence(person.run(*DEV, "plan", "--profile", "nobody").err)
+
+
+def test_a_home_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    person = Person(tmp_path).with_variables(HOME=str(tmp_path / "home"))
+    said = person.run("up")
+    assert said.code == 1
+    assert "Not a directory; check who may write there" in sentence(said.err)
+    assert person.run("status").code == 6
+    assert "0 resources left" in person.run("down").out
+
+
+def test_a_taken_port_is_told(person: Person) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        said = person.run("local", "start", "--port", str(taken.getsockname()[1]))
+    assert said.code == 1
+    assert "can't be used" in sentence(said.err)
+
+
+def test_a_model_that_is_none_is_refused(person: Person) -> None:
+    (person.home / "aistratus.toml").write_text('[model]\npath = "notes.txt"\n')
+    (person.home / "notes.txt").write_text("no model")
+    try:
+        said = person.run("up")
+        assert said.code == 2
+        assert "notes.txt isn't a GGUF file" in said.err
+    finally:
+        person.run("local", "stop")
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An account whose caller may do nothing but ask who they are."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if b"Action=GetCallerIdentity" in body:
+            return self.answer(200, [("Content-Type", "text/xml")], IDENTITY)
+        environ: dict[str, Any] = {
+            "HTTP_AUTHORIZATION": self.headers.get("Authorization", ""),
+            "QUERY_STRING": urlsplit(self.path).query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+        }
+        service = signed_service(environ)
+        code = "UnauthorizedOperation" if service == "ec2" else "AccessDenied"
+        told = (
+            f"User: {CALLER} is not authorized to perform: {service}:Something on resource: * because nobody allows it"
+        )
+        status, headers, content = error_answer(environ, service, 403, code, told)
+        return self.answer(int(str(status).split()[0]), list(headers), content)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+    def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("content-length", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+CALLER = "arn:aws:iam::123456789012:user/ann"
+IDENTITY = f"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
+<Arn>{CALLER}</Arn><UserId>ANN</UserId><Account>123456789012</Account></GetCallerIdentityResult>
+<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></GetCallerIdentityResponse>""".encode()
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("command", ["plan", "up", "status", "down"])
+def test_missing_permissions_are_named_with_the_statement_to_add(person: Person, refusing: str, command: str) -> None:
+    said = on(person, refusing).run(*DEV, command)
+    assert said.code == (5 if command == "status" else 1)
+    assert '{"Effect":"Allow","Action":"' in said.words
+    assert "isn't allowed" in said.words

@@ -1,0 +1,214 @@
+# ruff: noqa: F401, F811 (fixtures are imported by name)
+"""The router and a node that sleeps, against moto's EC2."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from router_stack import (
+    Front,
+    Function,
+    Result,
+    Stack,
+    code,
+    front_of,
+    moto,
+    reset,
+    runtime,
+)
+
+from aistratus import wire
+
+
+@pytest.fixture
+def stack(moto: str) -> Stack:
+    return Stack.create(moto)
+
+
+@pytest.fixture
+def alice(stack: Stack) -> str:
+    return stack.user("alice")
+
+
+@pytest.fixture(scope="module")
+def front(moto: str) -> Iterator[Front]:
+    with front_of(moto) as made:
+        yield made
+
+
+@pytest.fixture
+def function(stack: Stack, front: Front, code: Path, runtime: Path) -> Iterator[Function]:
+    front.operations.clear()
+    front.faults.clear()
+    made = Function(code, runtime, stack.variables(front.url))
+    yield made
+    made.close()
+
+
+def state(stack: Stack, instance: str) -> str:
+    found = stack.client("ec2").describe_instances(InstanceIds=[instance])
+    return str(found["Reservations"][0]["Instances"][0]["State"]["Name"])
+
+
+def starts(answer: Result) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in answer.printed.splitlines()]
+    return [line for line in lines if "_aws" in line]
+
+
+def ec2_error(code_: str) -> Any:
+    """A fault: EC2's XML for an error."""
+
+    def answer(handler: Any, _: Any) -> None:
+        text = f"<Response><Errors><Error><Code>{code_}</Code><Message>no</Message></Error></Errors></Response>"
+        handler.send_response(400)
+        handler.send_header("content-length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text.encode())
+
+    return answer
+
+
+def test_a_prompt_wakes_a_stopped_node_and_counts_the_start(function: Function, stack: Stack, alice: str) -> None:
+    instance = stack.node()
+    answer = function.infer(alice, {"prompt": "anybody there?"})
+    assert (answer.status, answer.body["node"], answer.body["status"]) == (202, "starting", "queued")
+    assert state(stack, instance) in ("pending", "running")
+    assert len(stack.messages()) == 1
+    (metric,) = starts(answer)
+    described = metric["_aws"]["CloudWatchMetrics"][0]
+    assert (described["Namespace"], described["Dimensions"]) == ("Aistratus", [["Reason"]])
+    assert described["Metrics"][0]["Name"] == "EC2Starts"
+    assert (metric["Reason"], metric["EC2Starts"]) == ("ColdBoot", 1)
+    assert abs(metric["_aws"]["Timestamp"] - time.time() * 1000) < 60_000
+
+
+def test_many_prompts_start_the_node_once(function: Function, front: Front, stack: Stack, alice: str) -> None:
+    stack.node()
+    answers = [function.infer(alice, {"prompt": f"prompt {n}"}) for n in range(5)]
+    assert [answer.body["node"] for answer in answers] == ["starting"] * 5
+    assert front.operations.count("StartInstances") == 1
+    assert front.operations.count("DescribeInstances") == 1
+    assert sum(len(starts(answer)) for answer in answers) == 1
+
+
+def test_a_fresh_heartbeat_makes_no_call_to_ec2(function: Function, front: Front, stack: Stack, alice: str) -> None:
+    stack.node()
+    stack.beat(age_s=wire.HEARTBEAT_FRESH_S - 5)
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert answer.body["node"] == "ready"
+    assert not {"DescribeInstances", "StartInstances", "GetParameter"} & set(front.operations)
+    assert "boto3" not in answer.modules
+
+
+def test_a_worker_that_loads_its_model_is_starting(function: Function, stack: Stack, alice: str) -> None:
+    stack.beat(state="loading")
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+
+
+def test_a_stale_or_expired_heartbeat_wakes_the_node(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    stack.node()
+    stack.beat(age_s=wire.HEARTBEAT_FRESH_S + 1)
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert front.operations.count("StartInstances") == 1
+
+
+def test_whoever_waits_for_a_queued_job_wakes_the_node_again(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    stack.beat()
+    job_id = function.infer(alice, {"prompt": "hello"}).body["job_id"]
+    instance = stack.node()
+    stack.beat(age_s=60)
+    answer = function.job(alice, job_id)
+    assert (answer.status, answer.body["node"]) == (200, "starting")
+    assert state(stack, instance) in ("pending", "running")
+    assert len(starts(answer)) == 1
+
+
+def test_a_node_that_runs_without_a_heartbeat_is_not_started_again(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    stack.client("ec2").start_instances(InstanceIds=[stack.node()])
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert (answer.status, answer.body["node"]) == (202, "starting")
+    assert front.operations.count("StartInstances") == 0
+
+
+def test_a_stopping_node_is_told_and_woken_by_a_later_poll(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    instance = stack.node()
+    front.break_next("StartInstances", ec2_error("IncorrectInstanceState"))
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert (answer.status, answer.body["node"]) == (202, "stopping")
+    assert function.job(alice, answer.body["job_id"]).body["node"] == "stopping"
+    item = stack.item(wire.WAKE_PK)
+    stack.put({**(item or {}), "at_ms": int(time.time() * 1000) - wire.WAKE_AGAIN_S * 1000 - 1})
+    assert function.job(alice, answer.body["job_id"]).body["node"] == "starting"
+    assert state(stack, instance) in ("pending", "running")
+
+
+@pytest.mark.parametrize(
+    ("code_", "said"),
+    [
+        ("InsufficientInstanceCapacity", "no capacity"),
+        ("UnauthorizedOperation", "may not start"),
+        ("VcpuLimitExceeded", "limit"),
+        ("SomethingNew", "refused"),
+    ],
+)
+def test_a_node_that_cannot_start_is_a_503_and_nothing_is_queued(
+    function: Function, front: Front, stack: Stack, alice: str, code_: str, said: str
+) -> None:
+    stack.node()
+    front.break_next("StartInstances", ec2_error(code_))
+    # The second hears of it from the first one's attempt.
+    for answer in (function.infer(alice, {"prompt": "hello"}), function.infer(alice, {"prompt": "hello"})):
+        assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)
+        assert said in answer.body["detail"]
+        assert int(answer.headers["retry-after"]) >= 1
+    assert front.operations.count("StartInstances") == 1
+    assert stack.messages() == []
+    assert stack.jobs() == []
+
+
+def test_no_node_at_all_is_a_503_that_says_what_to_do(function: Function, stack: Stack, alice: str) -> None:
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)
+    assert "aistratus up" in answer.body["detail"]
+    assert stack.jobs() == []
+
+
+def test_an_unreachable_ec2_is_a_503(function: Function, front: Front, stack: Stack, alice: str) -> None:
+    stack.node()
+    front.break_next("DescribeInstances", *[reset] * 10)
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)
+
+
+def test_a_node_that_was_replaced_is_looked_up_again(function: Function, stack: Stack, alice: str) -> None:
+    old = stack.node()
+    function.infer(alice, {"prompt": "hello"})
+    stack.client("ec2").terminate_instances(InstanceIds=[old])
+    new = stack.node()
+    item = stack.item(wire.WAKE_PK)
+    stack.put({**(item or {}), "at_ms": 0})
+    assert function.infer(alice, {"prompt": "hello again"}).body["node"] == "starting"
+    assert state(stack, new) in ("pending", "running")
+
+
+def test_a_repeated_request_finds_its_job_even_when_the_node_cannot_start(
+    function: Function, stack: Stack, alice: str
+) -> None:
+    stack.beat()
+    function.infer(alice, {"prompt": "hello"}, key="key-asleep")
+    stack.beat(age_s=60)
+    assert function.infer(alice, {"prompt": "hello"}, key="key-asleep").status == 202
+    assert function.infer(alice, {"prompt": "other"}, key="key-asleep").status == 409

@@ -1,0 +1,363 @@
+"""What is in an account, read with plain boto3 calls: the judge of `up` and `down`, apart from the code that it judges.
+
+Nothing here imports the product. `Account.things()` lists every service that the stack uses, whoever's the things are.
+`of_env` picks what belongs to an env: by name, by tags, or because it hangs on something that does. `shape` says what
+an env looks like once ids, times and the env's name are taken out, so that two envs, or two histories of one, compare
+with `==`; and since it counts, a second VPC or queue makes it another shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+REGION = "eu-central-1"
+
+Shape = Counter[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """One entry of an account.
+
+    id: unique within its kind. parent: kind and id of what it hangs on. facts: what tells a right one from a wrong one.
+    """
+
+    kind: str
+    id: str
+    name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parent: tuple[str, str] | None = None
+    facts: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return self.kind, self.id
+
+
+class Account:
+    """An account behind an endpoint."""
+
+    def __init__(self, endpoint: str) -> None:
+        session = boto3.Session(aws_access_key_id="judge", aws_secret_access_key="judge", region_name=REGION)
+        config = Config(proxies={}, retries={"mode": "standard", "total_max_attempts": 5})
+        services = ("ec2", "iam", "s3", "dynamodb", "sqs", "cognito-idp", "lambda", "apigatewayv2", "logs", "ssm")
+        self.clients: dict[str, Any] = {
+            service: session.client(service, endpoint_url=endpoint, config=config) for service in services
+        }
+
+    def things(self) -> list[Thing]:
+        """Everything there is."""
+        listings = (
+            _network, _instances, _key_pairs, _roles, _profiles, _buckets, _tables, _queues, _pools, _functions, _apis,
+            _log_groups, _parameters,
+        )  # fmt: skip
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            listed = pool.map(lambda listing: list(listing(self.clients)), listings)
+            return [thing for things in listed for thing in things]
+
+    def of_env(self, env: str) -> list[Thing]:
+        """Everything of one env."""
+        return of_env(self.things(), env)
+
+    def identities(self) -> set[tuple[str, str]]:
+        """Kind and id of everything there is."""
+        return {thing.identity for thing in self.things()}
+
+
+def of_env(things: Iterable[Thing], env: str) -> list[Thing]:
+    """What belongs to an env, and what hangs on it."""
+    waiting = list(things)
+    chosen: dict[tuple[str, str], Thing] = {}
+    while True:
+        more = [thing for thing in waiting if _belongs(thing, env) or thing.parent in chosen]
+        if not more:
+            return list(chosen.values())
+        chosen.update({thing.identity: thing for thing in more})
+        waiting = [thing for thing in waiting if thing.identity not in chosen]
+
+
+def _belongs(thing: Thing, env: str) -> bool:
+    if "Env" in thing.tags:
+        return thing.tags.get("Project") == "tinyllama" and thing.tags["Env"] == env
+    starts = (f"tinyllama-{env}-", f"/aws/lambda/tinyllama-{env}-", f"/aws/vendedlogs/tinyllama-{env}-",
+              f"/tinyllama/{env}/")  # fmt: skip
+    return thing.name.startswith(starts)
+
+
+def shape(things: Iterable[Thing], env: str) -> Shape:
+    """How many of each kind and name there are, and what each is like."""
+    return Counter((thing.kind, _without_env(thing.name, env), _without_env(thing.facts, env)) for thing in things)
+
+
+def _without_env(text: str, env: str) -> str:
+    return text.replace(f"tinyllama-{env}-", "tinyllama-*-").replace(f"/tinyllama/{env}/", "/tinyllama/*/")
+
+
+def missing_ids(things: Iterable[Thing], env: str) -> list[str]:
+    """Ledger records of an env that name something that isn't there."""
+    things = list(things)
+    ids = {thing.id for thing in things} | {thing.name for thing in things}
+    wrong = []
+    for thing in things:
+        if thing.kind == "parameter" and thing.name.startswith(f"/tinyllama/{env}/"):
+            recorded = json.loads(thing.tags.get("value", "{}")).get("id", "")
+            # Some ids are composed of a parent's and a name; then the parent must be there.
+            if recorded.partition(":")[0].partition("/")[0] not in ids and recorded not in ids:
+                wrong.append(f"{thing.name}: {recorded}")
+    return wrong
+
+
+def difference(found: Shape, wanted: Shape) -> str:
+    """The two shapes' difference, for people."""
+    lines = [f"too much: {count} × {entry}" for entry, count in (found - wanted).items()]
+    return "\n".join(lines + [f"missing: {count} × {entry}" for entry, count in (wanted - found).items()])
+
+
+# --- EC2 ------------------------------------------------------------------------------------------------------------
+
+
+def _pages(client: Any, operation: str, path: str, **params: Any) -> Iterator[Any]:
+    found: Iterable[Any] = client.get_paginator(operation).paginate(**params).search(f"{path}[]")
+    return (entry for entry in found if entry is not None)
+
+
+def _tags(entries: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
+    return {entry["Key"]: entry["Value"] for entry in entries or []}
+
+
+def _ec2(kind: str, identity: str, entry: Mapping[str, Any], facts: object = "", *, in_vpc: bool = True) -> Thing:
+    tags = _tags(entry.get("Tags") or entry.get("TagSet"))
+    parent = ("vpc", entry["VpcId"]) if in_vpc and entry.get("VpcId") else None
+    return Thing(kind=kind, id=entry[identity], name=tags.get("Name", ""), tags=tags, parent=parent, facts=str(facts))
+
+
+def _network(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    ec2 = clients["ec2"]
+    for vpc in _pages(ec2, "describe_vpcs", "Vpcs"):
+        names = [
+            ec2.describe_vpc_attribute(VpcId=vpc["VpcId"], Attribute=name)
+            for name in ("enableDnsSupport", "enableDnsHostnames")
+        ]
+        dns = names[0]["EnableDnsSupport"]["Value"], names[1]["EnableDnsHostnames"]["Value"]
+        yield _ec2("vpc", "VpcId", vpc, (vpc["CidrBlock"], dns), in_vpc=False)
+    for subnet in _pages(ec2, "describe_subnets", "Subnets"):
+        zone = subnet["AvailabilityZone"]
+        yield _ec2("subnet", "SubnetId", subnet, (subnet["CidrBlock"], zone, subnet["MapPublicIpOnLaunch"]))
+    for table in _pages(ec2, "describe_route_tables", "RouteTables"):
+        routes = sorted(
+            route.get("DestinationCidrBlock") or route.get("DestinationPrefixListId", "?") for route in table["Routes"]
+        )
+        main = [bool(entry.get("Main")) for entry in table["Associations"]]
+        yield _ec2("route table", "RouteTableId", table, (routes, sorted(main)))
+    for gateway in _pages(ec2, "describe_internet_gateways", "InternetGateways"):
+        attached = [entry["VpcId"] for entry in gateway["Attachments"]]
+        yield _ec2("internet gateway", "InternetGatewayId", {**gateway, "VpcId": next(iter(attached), "")},
+                   f"{len(attached)} attached")  # fmt: skip
+    for endpoint in _pages(ec2, "describe_vpc_endpoints", "VpcEndpoints"):
+        if endpoint["State"].lower() not in ("deleting", "deleted"):
+            facts = endpoint["ServiceName"], len(endpoint["RouteTableIds"])
+            yield _ec2("endpoint", "VpcEndpointId", endpoint, facts)
+    for group in _pages(ec2, "describe_security_groups", "SecurityGroups"):
+        rules = len(group["IpPermissions"]), len(group["IpPermissionsEgress"])
+        yield _ec2("security group", "GroupId", group, (group["GroupName"], rules))
+    for nat in _pages(ec2, "describe_nat_gateways", "NatGateways"):
+        if nat["State"] != "deleted":
+            yield _ec2("NAT gateway", "NatGatewayId", nat)
+    for address in ec2.describe_addresses()["Addresses"]:
+        yield _ec2("address", "AllocationId", address)
+
+
+def _instances(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    ec2 = clients["ec2"]
+    for instance in _pages(ec2, "describe_instances", "Reservations[].Instances"):
+        state = instance["State"]["Name"]
+        if state in ("shutting-down", "terminated"):
+            continue
+        facts = (
+            "up" if state in ("pending", "running") else state,
+            instance["InstanceType"],
+            instance.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2],
+            instance.get("KeyName", ""),
+            len(instance["SecurityGroups"]),
+            instance["MetadataOptions"]["HttpTokens"],
+        )
+        yield _ec2("instance", "InstanceId", instance, facts)
+    for volume in _pages(ec2, "describe_volumes", "Volumes"):
+        yield _ec2("volume", "VolumeId", volume, (volume["Size"], volume["Encrypted"]))
+    for interface in _pages(ec2, "describe_network_interfaces", "NetworkInterfaces"):
+        yield _ec2("interface", "NetworkInterfaceId", interface, interface.get("InterfaceType", ""))
+
+
+def _key_pairs(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    for pair in clients["ec2"].describe_key_pairs()["KeyPairs"]:
+        tags = _tags(pair.get("Tags"))
+        yield Thing(kind="key pair", id=pair["KeyPairId"], name=pair["KeyName"], tags=tags)
+
+
+# --- IAM ------------------------------------------------------------------------------------------------------------
+
+
+def _roles(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    iam = clients["iam"]
+    for role in _pages(iam, "list_roles", "Roles"):
+        name = role["RoleName"]
+        tags = _tags(iam.list_role_tags(RoleName=name)["Tags"])
+        inline = sorted(_pages(iam, "list_role_policies", "PolicyNames", RoleName=name))
+        attached = len(iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"])
+        yield Thing(kind="role", id=role["RoleId"], name=name, tags=tags, facts=f"{inline} {attached}")
+
+
+def _profiles(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    iam = clients["iam"]
+    for entry in _pages(iam, "list_instance_profiles", "InstanceProfiles"):
+        name = entry["InstanceProfileName"]
+        tags = _tags(iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"].get("Tags"))
+        roles = [role["RoleName"] for role in entry["Roles"]]
+        yield Thing(kind="instance profile", id=entry["InstanceProfileId"], name=name, tags=tags, facts=str(roles))
+
+
+# --- data and queues ------------------------------------------------------------------------------------------------
+
+
+def _unless(codes: set[str], call: Any, **params: Any) -> dict[str, Any]:
+    """The answer; an empty one if the call fails with one of these codes."""
+    try:
+        answer: dict[str, Any] = call(**params)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in codes:
+            raise
+        return {}
+    return answer
+
+
+def _buckets(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    s3 = clients["s3"]
+    for bucket in s3.list_buckets()["Buckets"]:
+        name = bucket["Name"]
+        tags = _tags(_unless({"NoSuchTagSet"}, s3.get_bucket_tagging, Bucket=name).get("TagSet"))
+        policy = "Policy" in _unless({"NoSuchBucketPolicy"}, s3.get_bucket_policy, Bucket=name)
+        versioning = s3.get_bucket_versioning(Bucket=name).get("Status", "")
+        yield Thing(kind="bucket", id=name, name=name, tags=tags, facts=f"{versioning} {policy}")
+        current = [entry["Key"] for entry in s3.list_objects_v2(Bucket=name).get("Contents", [])]
+        for key in current:
+            yield Thing(kind="object", id=f"{name}/{key}", name=key, parent=("bucket", name))
+
+
+def _tables(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    dynamodb = clients["dynamodb"]
+    for name in _pages(dynamodb, "list_tables", "TableNames"):
+        table = dynamodb.describe_table(TableName=name)["Table"]
+        tags = _tags(dynamodb.list_tags_of_resource(ResourceArn=table["TableArn"])["Tags"])
+        ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"].get("AttributeName", "")
+        yield Thing(kind="table", id=name, name=name, tags=tags, facts=ttl)
+
+
+def _queues(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    sqs = clients["sqs"]
+    for url in _pages(sqs, "list_queues", "QueueUrls"):
+        name = url.rpartition("/")[2]
+        tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        facts = [attributes["VisibilityTimeout"], attributes["MessageRetentionPeriod"], "RedrivePolicy" in attributes]
+        yield Thing(kind="queue", id=name, name=name, tags=tags, facts=str(facts))
+
+
+def _parameters(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    for entry in _pages(clients["ssm"], "get_parameters_by_path", "Parameters", Path="/tinyllama", Recursive=True):
+        # The value goes along as a tag, so that ids in it can be checked without being part of the shape.
+        yield Thing(kind="parameter", id=entry["Name"], name=entry["Name"], tags={"value": entry["Value"]})
+
+
+# --- sign-in --------------------------------------------------------------------------------------------------------
+
+
+def _pools(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    cognito = clients["cognito-idp"]
+    for listed in _pages(cognito, "list_user_pools", "UserPools", MaxResults=60):
+        pool = listed["Id"]
+        tags = cognito.describe_user_pool(UserPoolId=pool)["UserPool"].get("UserPoolTags", {})
+        parent = ("user pool", pool)
+        yield Thing(kind="user pool", id=pool, name=listed["Name"], tags=tags)
+        for client in _pages(cognito, "list_user_pool_clients", "UserPoolClients", UserPoolId=pool):
+            about = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client["ClientId"])["UserPoolClient"]
+            facts = str((about.get("AccessTokenValidity"), sorted(about.get("ExplicitAuthFlows", []))))
+            yield Thing(kind="client", id=client["ClientId"], name=client["ClientName"], parent=parent, facts=facts)
+        for group in _pages(cognito, "list_groups", "Groups", UserPoolId=pool):
+            yield Thing(kind="group", id=f"{pool}/{group['GroupName']}", name=group["GroupName"], parent=parent)
+        for user in _pages(cognito, "list_users", "Users", UserPoolId=pool):
+            name = user["Username"]
+            groups = cognito.admin_list_groups_for_user(UserPoolId=pool, Username=name)["Groups"]
+            facts = str((user["Enabled"], user["UserStatus"], [group["GroupName"] for group in groups]))
+            yield Thing(kind="user", id=f"{pool}/{name}", name=name, parent=parent, facts=facts)
+
+
+# --- functions and APIs ---------------------------------------------------------------------------------------------
+
+
+def _functions(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    client = clients["lambda"]
+    for config in _pages(client, "list_functions", "Functions"):
+        name, arn = config["FunctionName"], config["FunctionArn"]
+        tags = client.list_tags(Resource=arn).get("Tags", {})
+        variables = sorted(config.get("Environment", {}).get("Variables", {}))
+        facts = str((config["CodeSha256"], config["MemorySize"], config["Timeout"], variables))
+        yield Thing(kind="function", id=name, name=name, tags=tags, facts=facts)
+        parent = ("function", name)
+        versions: dict[str, str] = {}
+        listed = _pages(client, "list_versions_by_function", "Versions", FunctionName=name)
+        published = [entry for entry in listed if entry["Version"] != "$LATEST"]
+        for version in sorted(published, key=lambda entry: int(entry["Version"])):
+            content = version["CodeSha256"]
+            # By content and not by number, which is history; but the same content twice in a row is one too many.
+            twice = " again" if [*versions.values()][-1:] == [content] else ""
+            versions[version["Version"]] = content
+            yield Thing(kind="version", id=f"{name}:{version['Version']}", parent=parent, facts=f"{content}{twice}")
+        for alias in _pages(client, "list_aliases", "Aliases", FunctionName=name):
+            policy = _unless(
+                {"ResourceNotFoundException"}, client.get_policy, FunctionName=name, Qualifier=alias["Name"]
+            )
+            identity = f"{name}:{alias['Name']}"
+            behind = str(versions.get(alias["FunctionVersion"]))
+            yield Thing(kind="alias", id=identity, name=alias["Name"], parent=parent, facts=behind)
+            for statement in json.loads(policy.get("Policy", '{"Statement":[]}'))["Statement"]:
+                sid = statement["Sid"]
+                yield Thing(kind="statement", id=f"{identity}:{sid}", name=sid, parent=parent)
+
+
+def _apis(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    client = clients["apigatewayv2"]
+    for api in _pages(client, "get_apis", "Items"):
+        identity, parent = api["ApiId"], ("API", api["ApiId"])
+        facts = str(api.get("CorsConfiguration", {}).get("AllowOrigins"))
+        yield Thing(kind="API", id=identity, name=api["Name"], tags=api.get("Tags", {}), facts=facts)
+        for route in _pages(client, "get_routes", "Items", ApiId=identity):
+            facts = f"{route.get('AuthorizationType')} {bool(route.get('Target'))} {bool(route.get('AuthorizerId'))}"
+            yield Thing(kind="route", id=route["RouteId"], name=route["RouteKey"], parent=parent, facts=facts)
+        for integration in _pages(client, "get_integrations", "Items", ApiId=identity):
+            facts = f"{integration['PayloadFormatVersion']} {integration['IntegrationUri'].rpartition(':')[2]}"
+            yield Thing(kind="integration", id=integration["IntegrationId"], parent=parent, facts=facts)
+        for authorizer in client.get_authorizers(ApiId=identity)["Items"]:
+            yield Thing(kind="authorizer", id=authorizer["AuthorizerId"], name=authorizer["Name"], parent=parent)
+        for stage in client.get_stages(ApiId=identity)["Items"]:
+            limits = stage.get("DefaultRouteSettings", {}), stage.get("RouteSettings", {})
+            facts = json.dumps([stage.get("AutoDeploy"), "AccessLogSettings" in stage, *limits], sort_keys=True)
+            yield Thing(kind="stage", id=f"{identity}/{stage['StageName']}", name=stage["StageName"], parent=parent,
+                        facts=facts)  # fmt: skip
+
+
+def _log_groups(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    logs = clients["logs"]
+    for group in _pages(logs, "describe_log_groups", "logGroups"):
+        name = group["logGroupName"]
+        arn = group["arn"].removesuffix(":*")
+        tags = logs.list_tags_for_resource(resourceArn=arn)["tags"]
+        yield Thing(kind="log group", id=name, name=name, tags=tags, facts=str(group.get("retentionInDays")))

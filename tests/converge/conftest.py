@@ -1,0 +1,48 @@
+"""What every test of convergence stands on: a cloud of its own, and the engine that `up` and `down` use.
+
+AWS is the embedded cloud, asked over HTTP by the same clients as in production. One serves a whole test session; each
+test gets an env name that nobody else has, so tests don't see each other and may run side by side.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+from converge_engine import Engine, cloud
+
+from aistratus.cloud import Cloud
+from aistratus.local import process
+from aistratus.trace import Meter
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an AWS account in memory: the embedded cloud, in a process of its own."""
+    state_dir = tmp_path_factory.mktemp("cloud")
+    yield process.ensure(state_dir=state_dir, strict=True).endpoint
+    process.stop(state_dir)
+
+
+@pytest.fixture
+def meter() -> Meter:
+    """Counts the calls of the test's cloud."""
+    return Meter()
+
+
+@pytest.fixture
+def aws(endpoint: str, meter: Meter) -> Cloud:
+    """An env of its own in that account."""
+    return cloud(endpoint, env=f"t{secrets.token_hex(4)}", meter=meter)
+
+
+@pytest.fixture
+def engine(aws: Cloud, meter: Meter) -> Engine:
+    return Engine(aws, meter)
+
+
+@pytest.fixture
+def another_env(endpoint: str) -> Callable[[str], Cloud]:
+    """Makes a cloud for an env of the given name in the same account."""
+    return lambda env: cloud(endpoint, env=env)

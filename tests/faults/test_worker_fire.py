@@ -1,0 +1,110 @@
+"""The worker under fire: killed at random, poisoned, cut off from AWS, without a disk.
+
+`scripts/bench/worker_fire.py` does the same with more jobs and longer outages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from worker_siege import ECHO, Rig, await_value, besiege, dead_bodies, poisons, send_body
+
+from aistratus import wire
+from aistratus.local import process
+from aistratus.local.faults import FaultyFront, Reset, Throttle, Unavailable
+
+pytestmark = pytest.mark.xdist_group("worker-fire")  # one cloud for all of them
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    state = tmp_path_factory.mktemp("cloud")
+    yield process.ensure(state_dir=state).endpoint
+    process.stop(state)
+
+
+@pytest.fixture
+def rig(endpoint: str, tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(endpoint, tmp_path, dict(ECHO))
+    yield rig
+    rig.close()
+
+
+def test_under_random_kills_each_job_is_answered_once_and_in_its_order(rig: Rig) -> None:
+    outcome = besiege(rig, jobs=20, conversations=5, kills=5, seed=11)
+    assert outcome.done + outcome.failed == outcome.jobs == 20, outcome
+    assert outcome.failed == outcome.dead_letters, outcome
+    assert not outcome.wrong and not outcome.order and not outcome.changed and not outcome.answered_twice, outcome
+    assert outcome.second_attempts and sum(outcome.kills.values()) == 5, "the fire has hit something"
+
+
+def test_poison_ends_in_the_dead_letter_queue_with_the_reason_in_its_job(rig: Rig) -> None:
+    worker = rig.start()
+    jobs = {name: rig.job(f"for {name}") for name in poisons(rig.job())}
+    bodies = {name: poisons(job)[name]() for name, job in jobs.items()}
+    for name, job in jobs.items():
+        rig.put_item(job)
+        send_body(rig, bodies[name], name.replace(" ", "-"))
+    for text in ("not JSON", "[]", "null", '"\\ud800"', "{}", "\u0085 strange"):
+        send_body(rig, text, f"g{len(text)}{text[:1] if text[:1].isalnum() else ''}")
+    good = rig.send(rig.job("and this one is answered"))
+    assert rig.await_final(good)["text"] == "and this one is answered"
+    for name, job in jobs.items():
+        item = rig.await_final(job)
+        assert (item["status"], bool(item["error"])) == (wire.FAILED, True), (name, item)
+    await_value(lambda: sum(rig.counts(rig.dead_url)) == len(jobs) + 6, "all poison is a dead letter")
+    assert rig.counts() == (0, 0)
+    assert worker.process.poll() is None, "no poison ends the worker"
+    assert set(dead_bodies(rig)) <= {*bodies.values(), "not JSON", "[]", "null", '"\\ud800"', "{}", "\u0085 strange"}
+    log = worker.log_file.read_text()
+    assert "yesterday" not in log and "strange" not in log and "for an unknown field" not in log
+
+
+OUTAGES = (Throttle(every=1), Unavailable(every=1), Reset(every=1))
+
+
+@pytest.mark.parametrize("fault", OUTAGES, ids=lambda fault: type(fault).__name__)
+def test_an_outage_of_queue_and_table_costs_time_and_no_job(rig: Rig, fault: Throttle | Unavailable | Reset) -> None:
+    prompt = "the quick brown fox jumps over the lazy dog " * 4
+    with FaultyFront(rig.endpoint) as front:
+        worker = rig.start(AWS_ENDPOINT_URL=front.url)
+        job = rig.send(rig.job(prompt, max_tokens=1024))
+        behind = rig.send(rig.job("next in its conversation", conversation=job.conversation))
+        rig.await_text(job)
+        front.faults = [fault]
+        worker.await_event("aws_failed", call="finish")
+        assert rig.item(job.pk)["status"] == wire.RUNNING
+        front.faults = []
+        done, following = rig.await_final(job), rig.await_final(behind)
+        assert (done["status"], done["text"], done["attempt"]) == (wire.DONE, prompt, 1)
+        assert (following["status"], following["started_ms"] >= done["ended_ms"]) == (wire.DONE, True)
+        rig.await_empty()
+        front.faults = [fault]
+        worker.await_event("aws_failed", call="receive")
+        front.faults = []
+        assert rig.await_final(rig.send(rig.job("after it")))["text"] == "after it"
+        rig.await_empty()
+        assert worker.process.poll() is None and worker.stop() == 0
+    assert rig.counts(rig.dead_url) == (0, 0)
+
+
+def test_a_full_disk_costs_a_note_and_no_job(rig: Rig) -> None:
+    state = rig.folder / "state"
+    state.mkdir(mode=0o700)
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    (state / "held.json.new").symlink_to("/dev/full")  # every write there meets ENOSPC
+    worker = rig.start()
+    assert rig.await_final(rig.send(rig.job("no room for notes")))["status"] == wire.DONE
+    assert worker.await_event("note_failed")["reason"] == os.strerror(28)
+    assert worker.stop() == 0
+    (rig.folder / "worker-1.log").symlink_to("/dev/full")  # and no room for the log either
+    silent = rig.start()
+    assert rig.await_final(rig.send(rig.job("nor for a log")))["text"] == "nor for a log"
+    rig.await_empty()
+    assert silent.process.poll() is None and silent.stop() == 0
+    assert json.loads((rig.folder / "worker-0.log").read_text().splitlines()[0])["event"] == "started"

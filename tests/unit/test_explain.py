@@ -1,0 +1,114 @@
+"""What AWS and its SDK raise becomes one sentence that says what to do next."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from botocore import exceptions as sdk
+from botocore.exceptions import ClientError
+
+from aistratus.core.errors import Denied, Failure, LoginExpired, UsageError
+from aistratus.explain import explain
+
+ANN = "arn:aws:iam::123456789012:user/ann"
+
+
+def refused(code: str, message: str, operation: str = "CreateVpc") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+@pytest.mark.parametrize(
+    ("message", "action", "resource"),
+    [
+        # IAM's, Lambda's, DynamoDB's …
+        (
+            f"User: {ANN} is not authorized to perform: iam:CreateRole on resource: arn:aws:iam::123456789012:role/x "
+            "because no identity-based policy allows the iam:CreateRole action",
+            "iam:CreateRole",
+            "arn:aws:iam::123456789012:role/x",
+        ),
+        # S3's puts the resource in quotes.
+        (
+            f'User: {ANN} is not authorized to perform: s3:CreateBucket on resource: "arn:aws:s3:::b" because no …',
+            "s3:CreateBucket",
+            "arn:aws:s3:::b",
+        ),
+        # EC2's comes with an encoded message behind it.
+        (
+            f"You are not authorized to perform this operation. User: {ANN} is not authorized to perform: "
+            "ec2:CreateVpc on resource: arn:aws:ec2:eu-central-1:123456789012:vpc/*. "
+            "Encoded authorization failure message: 3Hx",
+            "ec2:CreateVpc",
+            "arn:aws:ec2:eu-central-1:123456789012:vpc/*",
+        ),
+        (f"User: {ANN} is not authorized to perform: sts:GetSessionToken", "sts:GetSessionToken", "*"),
+    ],
+)
+def test_a_denial_names_the_statement_to_add(message: str, action: str, resource: str) -> None:
+    failure = explain(refused("AccessDenied", message))
+    assert isinstance(failure, Denied)
+    assert action in failure.what
+    statement = json.loads(failure.todo.removeprefix("add the statement "))
+    assert statement == {"Effect": "Allow", "Action": action, "Resource": resource}
+
+
+def test_an_explicit_deny_is_not_answered_with_an_allow() -> None:
+    message = (
+        f"User: {ANN} is not authorized to perform: ec2:RunInstances on resource: "
+        "arn:aws:ec2:eu-central-1:123456789012:instance/* with an explicit deny in a service control policy"
+    )
+    failure = explain(refused("UnauthorizedOperation", message))
+    assert failure.todo == "a policy denies it (explicit deny in a service control policy)"
+
+
+def test_a_denial_without_details_says_who_can_help() -> None:
+    failure = explain(refused("403", "Forbidden", "HeadBucket"))
+    assert str(failure) == "HeadBucket was denied: Forbidden; allow this call to the user or role that you use"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("ExpiredToken", "The security token included in the request is expired"),
+        refused("InvalidClientTokenId", "The security token included in the request is invalid."),
+        sdk.NoCredentialsError(),
+        sdk.PartialCredentialsError(provider="env", cred_var="aws_secret_access_key"),
+        sdk.UnauthorizedSSOTokenError(),
+        sdk.SSOTokenLoadError(error_msg="gone"),
+    ],
+)
+def test_whoever_is_not_signed_in_is_told_how(error: Exception) -> None:
+    failure = explain(error, profile="work")
+    assert isinstance(failure, LoginExpired)
+    assert "aws sso login --profile work" in failure.todo
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (sdk.EndpointConnectionError(endpoint_url="http://127.0.0.1:1/"), "AWS can't be reached: Could not connect"),
+        (sdk.ConnectTimeoutError(endpoint_url="http://127.0.0.1:1/"), "AWS can't be reached: Connect timeout"),
+        (sdk.ProxyConnectionError(proxy_url="http://p:1"), "AWS can't be reached: Failed to connect to proxy"),
+        (sdk.ReadTimeoutError(endpoint_url="http://127.0.0.1:1/"), "AWS can't be reached: Read timeout"),
+        (sdk.ProfileNotFound(profile="x"), "`aws configure list-profiles` shows those that exist"),
+        (sdk.InvalidRegionError(region_name="x y"), "Provided region_name 'x y' doesn't match a supported format"),
+        (ValueError("Invalid endpoint: foo"), "AWS_ENDPOINT_URL needs an address like"),
+        (PermissionError(13, "Permission denied", "/srv/x"), "/srv/x: Permission denied; check who may write there"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (refused("VpcLimitExceeded", "The maximum number of VPCs has been reached."), "CreateVpc failed: The maximum"),
+        (KeyError("x"), "something unexpected happened: KeyError: 'x'; --verbose shows where"),
+    ],
+)
+def test_everything_else_is_a_sentence_as_well(error: Exception, told: str) -> None:
+    failure = explain(error)
+    assert told in str(failure)
+    assert "\n" not in str(failure)
+    assert failure.__cause__ is error
+    assert failure.exit_code == 1
+
+
+def test_a_failure_stays_what_it_is() -> None:
+    failure = UsageError("no")
+    assert explain(failure) is failure
+    assert isinstance(failure, Failure)

@@ -1,0 +1,75 @@
+"""Global options may stand anywhere on the command line; a command line for help costs no AWS SDK."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aistratus.cli.options import SWITCHES, WITH_VALUE, in_order
+
+
+@pytest.mark.parametrize(
+    ("typed", "ordered"),
+    [
+        ("plan -o json", "--output json plan"),
+        ("-o json plan", "--output json plan"),
+        ("plan -ojson", "--output json plan"),
+        ("plan --output=json", "--output json plan"),
+        ("-e dev up --only vpc -y", "--env dev --yes up --only vpc"),
+        ("status -qv", "--quiet --verbose status"),
+        ("chat -c -q hello", "--quiet chat -c hello"),
+        ("chat -- -o json", "chat -- -o json"),
+        ("logs router -f", "logs router -f"),
+        ("plan -o", "plan -o"),
+        ("chat --only-this", "chat --only-this"),
+    ],
+)
+def test_global_options_come_first(typed: str, ordered: str) -> None:
+    assert in_order(typed.split()) == ordered.split()
+
+
+OPTIONS = st.one_of(
+    st.sampled_from(sorted(SWITCHES)).map(lambda name: [name]),
+    st.tuples(st.sampled_from(sorted(WITH_VALUE)), st.sampled_from(["dev", "json", "-x"])).map(list),
+)
+
+
+WORDS = st.lists(st.sampled_from(["up", "hello", "--plan", "-c"]))
+
+
+@given(before=st.lists(OPTIONS), after=st.lists(OPTIONS), words=WORDS)
+def test_before_and_after_the_command_mean_the_same(
+    before: list[list[str]], after: list[list[str]], words: list[str]
+) -> None:
+    first, last = [word for option in before for word in option], [word for option in after for word in option]
+    assert in_order([*first, *words, *last]) == in_order([*first, *last, *words])
+    assert in_order(in_order([*first, *words])) == in_order([*first, *words])
+
+
+HELP = """
+import contextlib, io, sys
+from aistratus.cli.app import main
+sys.argv = ["aistratus", *sys.argv[1:]]
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+assert "Usage" in out.getvalue()
+heavy = {"boto3", "botocore", "moto", "pydantic_settings", "httpx", "paramiko", "jose"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    groups = (["--help"], ["up", "--help"], ["chat", "-h"], ["env", "export", "--help"], ["local", "start", "--help"])
+    running = [
+        subprocess.Popen([sys.executable, "-c", HELP, *group], stderr=subprocess.PIPE, text=True) for group in groups
+    ]
+    assert {" ".join(group): one.communicate()[1] for group, one in zip(groups, running, strict=True)} == {
+        " ".join(group): "" for group in groups
+    }

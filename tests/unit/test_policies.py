@@ -1,0 +1,121 @@
+"""The IAM documents are exactly these, allow no more than they must, and say why where they say `*`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aistratus import policies
+from aistratus.policies import Document, Names
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = Names("aws", "123456789012", "eu-central-1", "prod")
+BUCKET = "tinyllama-prod-data-123456789012-eu-central-1"
+
+DOCUMENTS: dict[str, Document] = {
+    "router": policies.router(NAMES, log_group="/aws/lambda/tinyllama-prod-router"),
+    "node": policies.node(NAMES, bucket=BUCKET, log_group="/tinyllama/prod/node"),
+    "managed-node": policies.managed_node(),
+    "tls-only": policies.tls_only(NAMES, BUCKET),
+    "trust-lambda": policies.trust("lambda.amazonaws.com"),
+    "trust-ec2": policies.trust("ec2.amazonaws.com"),
+}
+
+WITHOUT_RESOURCE_LEVEL = {
+    "ec2:DescribeInstances",
+    "ssm:UpdateInstanceInformation",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+    "ec2messages:AcknowledgeMessage",
+    "ec2messages:DeleteMessage",
+    "ec2messages:FailMessage",
+    "ec2messages:GetEndpoint",
+    "ec2messages:GetMessages",
+    "ec2messages:SendReply",
+}
+"""Source: the Service Authorization Reference of EC2, Systems Manager, Message Gateway and Message Delivery: none of
+these actions names a resource type (ssm:UpdateInstanceInformation's is optional), so that they work with `*` alone."""
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+ALLOWED = [
+    (name, statement)
+    for name, document in DOCUMENTS.items()
+    for statement in document["Statement"]
+    if statement["Effect"] == "Allow"
+]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_document_is_the_golden_one(name: str) -> None:
+    assert DOCUMENTS[name] == json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_every_document_is_looked_at() -> None:
+    """A new policy function must get its golden document."""
+    made = {
+        name
+        for name, member in inspect.getmembers(policies, inspect.isfunction)
+        if member.__module__ == policies.__name__ and name not in ("document", "allow") and not name.startswith("_")
+    }
+    assert {name.split("-")[0] if name.startswith("trust") else name.replace("-", "_") for name in DOCUMENTS} == made
+    assert {file.stem for file in GOLDEN.glob("*.json")} == set(DOCUMENTS)
+
+
+def test_no_allowed_action_has_a_wildcard() -> None:
+    actions = [action for _, statement in ALLOWED for action in listed(statement["Action"])]
+    assert actions and [action for action in actions if "*" in action] == []
+
+
+def test_every_resource_is_named_unless_aws_knows_none() -> None:
+    everywhere = [
+        action
+        for _, statement in ALLOWED
+        if "*" in listed(statement.get("Resource", []))
+        for action in listed(statement["Action"])
+    ]
+    assert set(everywhere) == WITHOUT_RESOURCE_LEVEL
+
+
+def test_an_open_name_is_bound_to_our_tags_or_lies_below_ours() -> None:
+    for name, statement in ALLOWED:
+        for resource in listed(statement.get("Resource", [])):
+            if resource != "*" and resource.endswith("*"):
+                ours = "tinyllama-prod-" in resource or "/tinyllama/prod/" in resource
+                assert ours or "aws:ResourceTag/Env" in json.dumps(statement["Condition"]), (name, resource)
+
+
+def test_every_star_has_a_reason_beside_it() -> None:
+    source = inspect.getsource(policies)
+    lines = source.splitlines()
+    stars = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "allow"
+        and any(isinstance(argument, ast.Constant) and argument.value == "*" for argument in node.args)
+    ]
+    assert stars
+    for star in stars:
+        before = "\n".join(lines[max(0, star.lineno - 12) : star.lineno])
+        assert "resource level" in before
+
+
+def test_only_the_named_service_may_assume_a_role() -> None:
+    statement = policies.trust("lambda.amazonaws.com")["Statement"][0]
+    assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_arns_follow_the_partition() -> None:
+    china = Names("aws-cn", "123456789012", "cn-north-1", "prod")
+    assert json.dumps(policies.router(china, log_group="/g")).count("arn:aws:") == 0
