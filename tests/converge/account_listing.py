@@ -9,8 +9,9 @@ with `==`; and since it counts, a second VPC or queue makes it another shape.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 REGION = "eu-central-1"
+
+LISTINGS = 20
+"""More often than that no listing loses a race against other envs' `down`."""
+VANISHED = re.compile("NotFound|NoSuch|NonExistent|DoesNotExist")
+"""In the error codes of looking at what is no longer there."""
 
 Shape = Counter[tuple[str, str, str]]
 
@@ -61,8 +67,18 @@ class Account:
             _log_groups, _parameters,
         )  # fmt: skip
         with ThreadPoolExecutor(max_workers=4) as pool:
-            listed = pool.map(lambda listing: list(listing(self.clients)), listings)
+            listed = pool.map(self._listed, listings)
             return [thing for things in listed for thing in things]
+
+    def _listed(self, listing: Callable[[Mapping[str, Any]], Iterator[Thing]]) -> list[Thing]:
+        """A whole listing; made anew if something of it vanished on the way: other envs come and go meanwhile."""
+        for _ in range(LISTINGS - 1):
+            try:
+                return list(listing(self.clients))
+            except ClientError as error:
+                if not VANISHED.search(error.response["Error"]["Code"]):
+                    raise
+        return list(listing(self.clients))
 
     def of_env(self, env: str) -> list[Thing]:
         """Everything of one env."""
