@@ -1,8 +1,9 @@
 """Doing it: `up` and `down` as one walk each over the graph.
 
 `up` visits a resource as soon as the last of its inputs is done, ensures it if it differs, and records its ids before
-it counts as done. `down` visits the same graph reversed, then sweeps: it lists, kind by kind, everything that carries
-our tags or a name only we can have, removes that too, and lists again. What the second listing shows is what is left.
+it counts as done. `down` first removes what is ours but has no place in the stack, then visits the same graph reversed,
+then sweeps: it lists, kind by kind, everything that carries our tags or a name only we can have, removes that too, and
+lists again. What the last listing shows is what is left.
 
 A failure blocks only what depends on it. Every outcome has a line; nothing is summed up away.
 """
@@ -96,6 +97,11 @@ class Run:
     def down(self, survey: Survey, *, keep_data: bool = False) -> Outcome:
         """Removes the stack, then whatever else is ours, and tells what is left."""
         lines = {change.key: change for change in deletions(self.stack, survey, keep_data=keep_data)}
+        # First of all: a second node, say, would hold the subnet back for as long as its removal is waited for.
+        try:
+            strays = [change for change in self._remove_each(self._strays(survey)) if change.action == "delete"]
+        except Interrupted:
+            return Outcome(self._lines([*lines.values()], Walked()), interrupted=True)
 
         def visit(key: str) -> Change | None:
             change = lines.get(key)
@@ -110,11 +116,15 @@ class Run:
         if _interrupted(walked):
             return Outcome(changes, interrupted=True)
         kept = {line.found.id for line in changes if line.action == "retained" and line.found}
-        swept, left = self._sweep(kept)
+        try:
+            swept, left = self._sweep(kept)
+        except Interrupted:  # nothing is proved then
+            return Outcome((*changes, *strays), interrupted=True)
         # The sweep's proof is newer than a failure on the way: what it no longer finds is gone.
+        there = {found.id for found in left} | {found.state.key for found in left}
         gone = [
             replace(c, action="delete", error=None)
-            if c.found and c.action in ("failed", "blocked") and c.found.id not in {f.id for f in left}
+            if c.action in ("failed", "blocked") and not there & {c.key, c.found.id if c.found else c.key}
             else c
             for c in changes
         ]
@@ -122,7 +132,7 @@ class Run:
             retained = {line.key for line in changes if line.action == "retained"}
             keep = {self.ledger.name(key) for key in retained} | {self.ledger.name("lock")}
             self.ledger.store.delete([name for name in self.ledger.everything() if name not in keep])
-        return Outcome((*gone, *swept), left=tuple(left))
+        return Outcome((*gone, *strays, *swept), left=tuple(left))
 
     # --- one resource ---------------------------------------------------------------------------------
 
@@ -186,23 +196,36 @@ class Run:
         left: list[Found] = []
         for _ in range(SWEEP_ROUNDS):
             if self.stop.is_set():
-                break
+                raise Interrupted("interrupted while sweeping")
             left = [found for found in owned(self.aws.fresh()) if found.id not in kept]
             if not left:
                 break
-            for kind in self._kinds_last_first(left):
-                for found in (entry for entry in left if type(entry.state) is kind):
-                    change = Change(found.state, "delete", found=found)
-                    try:
-                        swept.append(self._remove(change))
-                    except Interrupted:
-                        raise
-                    except Exception as error:  # noqa: BLE001 - told in its line; the next round tries again
-                        swept.append(replace(change, action="failed", error=error))
+            swept += self._remove_each(left)
         else:
             left = [found for found in owned(self.aws.fresh()) if found.id not in kept]
         there = {found.id for found in left}
         return [c for c in swept if c.action == "delete" or (c.found and c.found.id in there)], left
+
+    def _strays(self, survey: Survey) -> list[Found]:
+        """What is ours and isn't what was found by key: duplicates, leftovers of an older description."""
+        known = {found.id for found in survey.found.values()}
+        return [
+            found for found in owned(self.aws.fresh()) if found.id not in known and found.state.key not in survey.failed
+        ]
+
+    def _remove_each(self, doomed: list[Found]) -> list[Change]:
+        """One after the other, in the order of teardown; each line says whether it could be removed."""
+        lines = []
+        for kind in self._kinds_last_first(doomed):
+            for found in (entry for entry in doomed if type(entry.state) is kind):
+                change = Change(found.state, "delete", found=found)
+                try:
+                    lines.append(self._remove(change))
+                except Interrupted:
+                    raise
+                except Exception as error:  # noqa: BLE001 - told in its line; the next round tries again
+                    lines.append(replace(change, action="failed", error=error))
+        return lines
 
     def _kinds_last_first(self, found: Iterable[Found]) -> list[type[Resource]]:
         """Kinds in the order of teardown; kinds that this stack doesn't declare first."""

@@ -53,7 +53,7 @@ CONCERNED = {
     "iam-throttled": ["node_profile"],
     "interface-lingers": ["node"],
     "not-found-yet": ["node"],
-    "parameter-throttled": ["node_profile", "jobs_queue"],
+    "parameter-throttled": ["router_live"],
     "profile-not-propagated": ["node"],
     "queue-lingers": ["jobs_queue"],
     "queue-settling": ["jobs_queue"],

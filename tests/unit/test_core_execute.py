@@ -14,7 +14,7 @@ from aistratus.core.errors import Failure, Interrupted
 from aistratus.core.execute import Outcome, Run
 from aistratus.core.graph import Stack
 from aistratus.core.ledger import Ledger, Parameter
-from aistratus.core.plan import Plan, plan, survey
+from aistratus.core.plan import Plan, Survey, plan, survey
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 
 
@@ -256,6 +256,35 @@ def test_down_sweeps_what_the_names_dont_know(world: World) -> None:
     outcome = run(world, STACK).down(survey(STACK, world))
     assert outcome.ok and world.things == {}
     assert actions(outcome)["old"] == "delete"
+
+
+def test_down_begins_with_what_no_key_leads_to_since_it_may_hold_the_rest_back(world: World) -> None:
+    up(world, STACK)
+    world.things["second-1"] = Found(state=Box(key="inner"), ids={"id": "second-1"}, tags={"key": "inner"})
+    world.log.clear()
+    assert run(world, STACK).down(survey(STACK, world)).ok
+    assert world.log.index("remove inner") < world.log.index("remove last")
+    assert world.log.count("remove inner") == 2
+
+
+def test_what_could_not_be_looked_at_is_no_stray(world: World) -> None:
+    up(world, STACK)
+    found = survey(STACK, world)
+    blind = Survey({k: f for k, f in found.found.items() if k != "outer"}, {"outer": Failure("throttled")})
+    world.log.clear()
+    outcome = run(world, STACK).down(blind)
+    assert outcome.ok
+    assert world.log.index("remove last") < world.log.index("remove outer")
+
+
+def test_ctrl_c_during_the_last_removal_is_no_proof_that_nothing_is_left(world: World) -> None:
+    up(world, STACK)
+    world.things["old-1"] = Found(state=Box(key="old"), ids={"id": "old-1"}, tags={"key": "old"})
+    world.broken = {"old": Failure("in use")}
+    stop = threading.Event()
+    world.on_change = lambda key: stop.set() if key == "outer" else None
+    outcome = run(world, STACK, stop=stop).down(survey(STACK, world))
+    assert outcome.interrupted and not outcome.ok
 
 
 def test_down_names_what_is_left(world: World) -> None:
