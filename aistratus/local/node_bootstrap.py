@@ -177,7 +177,7 @@ def _chunks(s3: Any, bucket: str, key: str | None, url: str | None) -> Iterator[
         return
     if not url or not url.startswith(("https://", "http://")):
         raise BootstrapError("the manifest names neither a key nor a URL for the model")
-    with urllib.request.urlopen(url, timeout=URL_TIMEOUT_S) as body:  # noqa: S310 - the scheme is checked above
+    with urllib.request.urlopen(url, timeout=URL_TIMEOUT_S) as body:  # noqa: S310 - the scheme is checked above # nosec B310
         yield from iter(lambda: _read(body), b"")
 
 
