@@ -106,6 +106,8 @@ class FrontHandler(MotoRequestHandler):
         ]
         if not answer.header("content-length") and answer.code >= 200 and answer.code not in (204, 304):
             lines.append(f"Content-Length: {len(answer.body)}")
+        if not answer.header("date"):
+            lines.append(f"Date: {self.date_time_string()}")  # AWS tells it in every answer
         if self.close_connection:
             lines.append("Connection: close")
         head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"

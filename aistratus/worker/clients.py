@@ -18,6 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from aistratus.worker.aws_time import AwsTime
 from aistratus.worker.log import Log
 from aistratus.worker.settings import Settings
 
@@ -53,12 +54,16 @@ class GaveUp(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Clients:
-    """boto3's low-level clients (thread-safe): for work, and for the last second of the process."""
+    """boto3's low-level clients (thread-safe): for work, and for the last second of the process.
+
+    time: the time of day, put right by what the clients for work are answered.
+    """
 
     sqs: Any
     dynamodb: Any
     last_sqs: Any
     last_dynamodb: Any
+    time: AwsTime
 
 
 def connect(settings: Settings) -> Clients:
@@ -76,12 +81,16 @@ def connect(settings: Settings) -> Clients:
     def client(service: str, config: Config) -> Any:
         return session.client(service, endpoint_url=settings.endpoint_url, config=config)
 
-    return Clients(
+    clients = Clients(
         sqs=client("sqs", poll),
         dynamodb=client("dynamodb", work),
         last_sqs=client("sqs", last),
         last_dynamodb=client("dynamodb", last),
+        time=AwsTime(),
     )
+    for listened_to in (clients.sqs, clients.dynamodb):
+        clients.time.attach(listened_to)
+    return clients
 
 
 def error_code(error: Exception) -> str:

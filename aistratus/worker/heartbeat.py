@@ -77,7 +77,7 @@ class Heartbeat:
             self._ended.wait(WATCH_EVERY_S)
 
     def _beat(self, report: Mapping[str, Any]) -> None:
-        now_s = time.time()
+        now_s = self._clients.time.now_s()
         item = {
             "pk": HEARTBEAT_PK,
             "at_ms": int(now_s * 1000),

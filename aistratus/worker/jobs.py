@@ -8,7 +8,6 @@ what makes "answered once" true without any lock, even when SQS delivers a messa
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +16,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from aistratus.wire import CANCELLED, DONE, FAILED, FINAL, JOB_KEPT_S, QUEUED, RUNNING, pack, unpack
+from aistratus.worker.aws_time import AwsTime
 from aistratus.worker.clients import CONDITION_FAILED, error_code
 
 NOT_CANCELLED: Final = "(attribute_not_exists(#cancel) OR #cancel = :false)"
@@ -54,8 +54,9 @@ class Claim:
 class Jobs:
     """The jobs table, as far as the worker needs it. Each method makes one call and is safe to repeat."""
 
-    def __init__(self, dynamodb: Any, table: str, model_name: str) -> None:
+    def __init__(self, dynamodb: Any, table: str, model_name: str, clock: AwsTime) -> None:
         self._dynamodb = dynamodb
+        self._clock = clock
         self._table = table
         self._model_name = model_name
 
@@ -65,7 +66,7 @@ class Jobs:
         Raises:
             JobLost: ended, cancelled or gone.
         """
-        now = now_ms()
+        now = self._clock.now_ms()
         values = {
             "status": RUNNING, "text": "", "started_ms": now, "updated_ms": now, "model": self._model_name,
         }  # fmt: skip
@@ -85,7 +86,7 @@ class Jobs:
         Raises:
             JobLost: cancelled, taken by another attempt, or gone.
         """
-        values: dict[str, Any] = {"updated_ms": now_ms()}
+        values: dict[str, Any] = {"updated_ms": self._clock.now_ms()}
         if text is not None:
             values["text"] = text
         self._update(claim.pk, values, f"{MINE} AND {NOT_CANCELLED}", {"mine": claim.attempt})
@@ -105,7 +106,7 @@ class Jobs:
         Raises:
             JobLost: it isn't ours to end.
         """
-        values = {**_ending(status), "text": text, "error": error, "usage": usage, "timings": timings}
+        values = {**self._ending(status), "text": text, "error": error, "usage": usage, "timings": timings}
         try:
             self._update(claim.pk, values, MINE, {"mine": claim.attempt})
         except JobLostTo as lost:
@@ -119,7 +120,7 @@ class Jobs:
         Raises:
             JobLost: it has ended or is gone.
         """
-        self._update(pk, _ending(CANCELLED), f"{OPEN} AND #cancel = :true", {"true": True})
+        self._update(pk, self._ending(CANCELLED), f"{OPEN} AND #cancel = :true", {"true": True})
 
     def abandon(self, pk: str, reason: str) -> None:
         """Marks a job failed whose message SQS has moved to the dead-letter queue.
@@ -127,7 +128,7 @@ class Jobs:
         Raises:
             JobLost: it has ended or is gone.
         """
-        self._update(pk, {**_ending(FAILED), "error": reason}, OPEN, {})
+        self._update(pk, {**self._ending(FAILED), "error": reason}, OPEN, {})
 
     def _update(
         self, pk: str, values: Mapping[str, Any], condition: str, extra: Mapping[str, Any], *, more: str = ""
@@ -135,7 +136,7 @@ class Jobs:
         """One conditional update; the item afterwards."""
         known = {name: value for name, value in values.items() if value is not None}
         update = "SET " + ", ".join(f"#{name} = :set_{name}" for name in known) + more
-        constants = {"queued": QUEUED, "running": RUNNING, "false": False, "now": now_ms() // 1000, **extra}
+        constants = {"queued": QUEUED, "running": RUNNING, "false": False, "now": self._clock.now_ms() // 1000, **extra}
         both = f"{update} {condition}"
         used = set(re.findall(r":(\w+)", both))
         bound = {f"set_{name}": value for name, value in known.items()} | constants
@@ -153,34 +154,28 @@ class Jobs:
         except ClientError as error:
             if error_code(error) != CONDITION_FAILED:
                 raise
-            raise JobLostTo(unpack(error.response.get("Item", {}))) from error
+            raise JobLostTo(unpack(error.response.get("Item", {})), self._clock.now_s()) from error
         return unpack(answer["Attributes"])
+
+    def _ending(self, status: str) -> dict[str, Any]:
+        now = self._clock.now_ms()
+        return {"status": status, "ended_ms": now, "updated_ms": now, "expires_at": now // 1000 + JOB_KEPT_S}
 
 
 class JobLostTo(JobLost):
     """A refused write, with the item that refused it (empty when there is none)."""
 
-    def __init__(self, item: Mapping[str, Any]) -> None:
-        super().__init__(_why(item))
+    def __init__(self, item: Mapping[str, Any], now_s: float) -> None:
+        super().__init__(_why(item, now_s))
         self.item = item
 
 
-def _why(item: Mapping[str, Any]) -> Lost:
-    if not item or item.get("expires_at", float("inf")) <= time.time():
+def _why(item: Mapping[str, Any], now_s: float) -> Lost:
+    if not item or item.get("expires_at", float("inf")) <= now_s:
         return Lost.GONE
     if item.get("status") in FINAL:
         return Lost.CANCELLED if item["status"] == CANCELLED else Lost.ENDED
     return Lost.CANCELLED if item.get("cancel") else Lost.TAKEN
 
 
-def _ending(status: str) -> dict[str, Any]:
-    now = now_ms()
-    return {"status": status, "ended_ms": now, "updated_ms": now, "expires_at": now // 1000 + JOB_KEPT_S}
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
-__all__ = ["CANCELLED", "DONE", "FAILED", "Claim", "JobLost", "Jobs", "Lost", "now_ms"]
+__all__ = ["CANCELLED", "DONE", "FAILED", "Claim", "JobLost", "Jobs", "Lost"]

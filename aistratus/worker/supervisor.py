@@ -49,7 +49,7 @@ class Supervisor:
         self._lease: Lease | None = None
         self._failed = False
         patience = Patience(log, self.stopping)
-        jobs = Jobs(clients.dynamodb, settings.jobs_table, settings.model_name)
+        jobs = Jobs(clients.dynamodb, settings.jobs_table, settings.model_name, clients.time)
         self._keeper = ModelKeeper(settings.model, log)
         self._inbox = Inbox(clients.sqs, settings.queue_url, settings.poll_s, log, self.stopping)
         self._heartbeat = Heartbeat(clients, settings, self._report, log)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,34 @@ def test_an_outage_of_queue_and_table_costs_time_and_no_job(rig: Rig, fault: Thr
         rig.await_empty()
         assert worker.process.poll() is None and worker.stop() == 0
     assert rig.counts(rig.dead_url) == (0, 0)
+
+
+CLOCK = """
+import os, time
+told, told_ns = time.time, time.time_ns
+def ahead():
+    with open(os.environ["CLOCK_AHEAD"]) as file:
+        return float(file.read())
+time.time = lambda: told() + ahead()
+time.time_ns = lambda: told_ns() + int(ahead() * 1e9)
+"""
+"""Python runs this before the worker: a machine's clock that is wrong by as many seconds as a file says."""
+
+
+def test_a_clock_that_is_wrong_and_jumps_costs_no_job_and_no_reply(rig: Rig) -> None:
+    """By its own clock the first job would have expired before it came, and its reply before anybody read it."""
+    ahead = rig.folder / "ahead"
+    (rig.folder / "sitecustomize.py").write_text(CLOCK)
+    ahead.write_text("172800")
+    rig.start(PYTHONPATH=str(rig.folder), CLOCK_AHEAD=str(ahead))
+    for seconds in (172_800, -7_200, 0):
+        ahead.write_text(str(seconds))
+        item = rig.await_final(rig.send(rig.job(f"{seconds} s off")))
+        assert (item["status"], item["text"]) == (wire.DONE, f"{seconds} s off")
+        assert abs(item["expires_at"] - wire.JOB_KEPT_S - time.time()) < 60
+        beat = rig.item(wire.HEARTBEAT_PK)
+        assert beat is not None and abs(beat["at_ms"] / 1000 - time.time()) < 60
+    rig.await_empty()
 
 
 def test_a_full_disk_costs_a_note_and_no_job(rig: Rig) -> None:
