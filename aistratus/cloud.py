@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from aistratus.core.errors import Failure, Stranger, error_code
+from aistratus.core.errors import Stranger, error_code
 from aistratus.core.resource import Found
 from aistratus.core.settle import Clock, Wait, until
 from aistratus.trace import Meter
@@ -55,7 +55,8 @@ NO_CAPACITY = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapaci
 Source: EC2 API reference, "Error codes for the Amazon EC2 API", server error codes; terraform-provider-aws issue 15183.
 """
 
-CREATE_TRIES = 5
+CREATE_ANSWERED = Wait(what="the service answers the create call", within=60, first=0.3, longest=10.0)
+"""A network that breaks off for some seconds costs time only; as patient as the SDK is with calls it may repeat."""
 
 SETTINGS_SEEN = Wait(what="the service shows the new settings", within=70, first=0.3)
 """SQS states up to 60 s for its attributes; the others take less."""
@@ -278,7 +279,8 @@ class Cloud:
         """
         call = getattr(self._clients.get(service, retries=False), operation)
         taken = frozenset(taken)
-        for attempt in range(1, CREATE_TRIES + 1):
+        pauses = CREATE_ANSWERED.pauses(self.clock)
+        while True:
             try:
                 self._settled(call, settling, params)
             except Exception as error:
@@ -289,11 +291,10 @@ class Cloud:
                 found = look(self.fresh()) if taken and not exists else self._look_again(look)
                 if found is not None:
                     return found
-                if exists or attempt == CREATE_TRIES:
+                if exists or next(pauses, StopIteration) is StopIteration:
                     raise
                 continue
             return until(seen, lambda: look(self.fresh()), clock=self.clock)
-        raise Failure(f"{operation} gave no answer {CREATE_TRIES} times", todo="run the command again")
 
     def _settled(self, call: Callable[..., Any], settling: Wait | None, params: Mapping[str, Any]) -> Any:
         throttled = CREATE_THROTTLED.pauses(self.clock)
