@@ -1,6 +1,6 @@
-"""What ships: the zip of the router's function and the bundle of the node's worker.
+"""What ships: the zip of the router, the zip of the small functions, and the bundle of the node's worker.
 
-Both are reproducible byte for byte: the same code gives the same SHA-256 on every machine, Python version and kind
+All are reproducible byte for byte: the same code gives the same SHA-256 on every machine, Python version and kind
 of install, so that a difference in `CodeSha256` always means different code. Files are stored and not compressed,
 since zlib's output differs between its builds; names are sorted, times and permissions fixed, bytecode left out.
 
@@ -70,6 +70,11 @@ def router_zip() -> Package:
     if len(content) > ROUTER_BYTES:
         raise PackagingError(f"router.zip has {len(content)} bytes, more than {ROUTER_BYTES}")
     return Package("router.zip", content)
+
+
+def functions_zip() -> Package:
+    """The functions besides the router: their own code and the wire contract. boto3 is in Lambda's runtime."""
+    return Package("functions.zip", archive(_own_files("functions")))
 
 
 def worker_zip() -> Package:

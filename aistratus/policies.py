@@ -35,6 +35,16 @@ class Names:
     def table(self, name: str) -> str:
         return self.arn("dynamodb", f"table/{self.prefix}{name}")
 
+    def topic(self, name: str) -> str:
+        return self.arn("sns", f"{self.prefix}{name}")
+
+    def budget(self, name: str) -> str:
+        """ARN of a budget; they belong to no region."""
+        return f"arn:{self.partition}:budgets::{self.account}:budget/{self.prefix}{name}"
+
+    def function(self, name: str) -> str:
+        return self.arn("lambda", f"function:{self.prefix}{name}")
+
     def log_group(self, name: str) -> str:
         """ARN of a log group's streams."""
         return self.arn("logs", f"log-group:{name}:*")
@@ -42,6 +52,13 @@ class Names:
     def bucket(self, name: str) -> str:
         """ARN of a bucket (given its full name); S3's ARNs carry neither region nor account."""
         return f"arn:{self.partition}:s3:::{name}"
+
+    def secret(self, name: str) -> str:
+        """ARN of one of the env's secrets: AWS ends it with a dash and six characters of its own choice.
+
+        Source: Secrets Manager's user guide, "Determine who has permissions": six question marks match just that.
+        """
+        return self.arn("secretsmanager", f"secret:tinyllama/{self.env}/{name}-??????")
 
     def parameter(self, key: str) -> str:
         """ARN of one entry of the env's ledger."""
@@ -73,7 +90,7 @@ def trust(service: str) -> Document:
 
 
 def router(names: Names, *, log_group: str) -> Document:
-    """What the router does: write its log, jobs and messages; read ids; start the sleeping node."""
+    """What the router does: write its log, jobs and messages; read ids and one secret; start the sleeping node."""
     return document(
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
         allow(
@@ -81,11 +98,34 @@ def router(names: Names, *, log_group: str) -> Document:
             names.table("jobs"),
         ),
         allow(["sqs:SendMessage"], names.queue("jobs")),
+        allow(["sqs:GetQueueAttributes"], names.queue("jobs"), names.queue("jobs-dlq")),
+        # The age of the oldest message. AWS gives cloudwatch:GetMetricStatistics no resource level.
+        allow(["cloudwatch:GetMetricStatistics"], "*"),
+        allow(["secretsmanager:GetSecretValue"], names.secret("openai-api-key")),
         # Just the node's id: the ledger also holds secrets.
         allow(["ssm:GetParameter"], names.parameter("node")),
         # AWS gives ec2:DescribeInstances no resource level.
         allow(["ec2:DescribeInstances"], "*"),
         allow(["ec2:StartInstances"], names.arn("ec2", "instance/*"), StringEquals=_our_tags(names)),
+    )
+
+
+# --- the small functions ---------------------------------------------------------------------------------------
+
+
+def stop_build_box(names: Names, *, log_group: str) -> Document:
+    """What the guard and the budget's killer do: look at our instances, stop them, and say so."""
+    return document(
+        allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
+        # AWS gives ec2:DescribeInstances no resource level.
+        allow(["ec2:DescribeInstances"], "*"),
+        allow(["ec2:StopInstances"], names.arn("ec2", "instance/*"), StringEquals=_our_tags(names)),
+        # It reads the worker's heartbeat and writes the mark that keeps the router from waking the node: no job.
+        allow(
+            ["dynamodb:GetItem", "dynamodb:PutItem"],
+            names.table("jobs"),
+            **{"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["node#*"]}},
+        ),
     )
 
 
@@ -139,6 +179,35 @@ def managed_node() -> Document:
     )
 
 
+# --- money -----------------------------------------------------------------------------------------------------
+
+
+def call_function(names: Names, *, function: str) -> Document:
+    """What a schedule's role does: call one function."""
+    return document(allow(["lambda:InvokeFunction"], names.function(function)))
+
+
+def daily_summary(names: Names, *, log_group: str, budget: str, item: str) -> Document:
+    """What the daily summary does: read the budget, see what runs, tell people, note down what it told.
+
+    Args:
+        budget: the budget's name, without the env's prefix.
+        item: key of the one item of the jobs table that is its own.
+    """
+    return document(
+        allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
+        allow(["budgets:ViewBudget"], names.budget(budget)),
+        # AWS gives ec2:DescribeInstances no resource level.
+        allow(["ec2:DescribeInstances"], "*"),
+        allow(["sns:Publish"], names.topic("alerts")),
+        allow(
+            ["dynamodb:GetItem", "dynamodb:PutItem"],
+            names.table("jobs"),
+            **{"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [item]}},
+        ),
+    )
+
+
 # --- the bucket ----------------------------------------------------------------------------------------------
 
 
@@ -154,6 +223,38 @@ def tls_only(names: Names, bucket: str) -> Document:
             "Condition": {"Bool": {"aws:SecureTransport": "false"}},
         }
     )
+
+
+# --- who may publish ------------------------------------------------------------------------------------------
+
+
+def alerts_topic(names: Names) -> Document:
+    """Lets the env's alarms tell people. Our own functions may publish by their roles."""
+    alarms = names.arn("cloudwatch", f"alarm:{names.prefix}*")
+    return document(_may_publish(names, "cloudwatch.amazonaws.com", "alerts", alarms))
+
+
+def killer_topic(names: Names) -> Document:
+    """Lets the account's budgets say that a limit is reached. Whoever publishes here stops machines.
+
+    The source is as wide as AWS documents it: a budget that can't publish would let the machines run on.
+    """
+    budgets = f"arn:{names.partition}:budgets::{names.account}:*"
+    return document(_may_publish(names, "budgets.amazonaws.com", "killer", budgets))
+
+
+def _may_publish(names: Names, service: str, topic: str, source: str) -> Document:
+    """A topic's statement for one AWS service, on behalf of this account's resources and no other account's.
+
+    Source: Cost Management user guide, "Creating an Amazon SNS topic for budget notifications".
+    """
+    return {
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "SNS:Publish",
+        "Resource": names.topic(topic),
+        "Condition": {"StringEquals": {"aws:SourceAccount": names.account}, "ArnLike": {"aws:SourceArn": source}},
+    }
 
 
 def _our_tags(names: Names) -> dict[str, str]:

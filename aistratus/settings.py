@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -79,12 +80,22 @@ class AuthSettings(Section):
     refresh_token_days: int = Field(default=30, ge=1, le=3650, description="days until one has to sign in again")
 
 
+class NetworkSettings(Section):
+    """The network that the node stands in."""
+
+    enable_nat_gw: bool = Field(
+        default=False,
+        description="a new node stands in a private subnet, behind a NAT gateway that is paid for by the hour",
+    )
+
+
 DEFAULT_THROTTLES = {
     "POST /infer": Throttle(rate=10, burst=40),
     "GET /jobs/{id}": Throttle(rate=500, burst=1000),
     "DELETE /jobs/{id}": Throttle(rate=20, burst=40),
     "GET /health": Throttle(rate=20, burst=40),
     "GET /openapi.json": Throttle(rate=5, burst=20),
+    "GET /queue-health": Throttle(rate=5, burst=10),
 }
 HEALTH_ROUTE = "GET /health"
 CONTRACT_PATH = "/openapi.json"
@@ -137,6 +148,31 @@ class ApiSettings(Section):
         return throttles
 
 
+class RouterSettings(Section):
+    """How ready the router is kept for the first request after a pause."""
+
+    provisioned_concurrency: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="environments kept ready day and night; 0: none. Each costs money by the hour, used or not",
+    )
+    warm_minutes: int = Field(
+        default=0, ge=0, le=1440, description="minutes between two calls that only keep the router warm; 0: none"
+    )
+
+
+class WatchSettings(Section):
+    """What the operator is told of."""
+
+    latency_p95_ms: int = Field(
+        default=2_000,
+        ge=100,
+        le=29_000,
+        description="milliseconds; an alarm is raised when one request in twenty takes longer",
+    )
+
+
 class NodeSettings(Section):
     """The machine that runs the model."""
 
@@ -146,6 +182,36 @@ class NodeSettings(Section):
         default="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
         description="SSM public parameter that names the newest machine image",
     )
+
+
+class BudgetSettings(Section):
+    """What a month may cost. AWS counts in US dollars, without tax, up to half a day late."""
+
+    limit_eur: float = Field(
+        default=20, ge=0.1, le=100_000, description="EUR a month; the operator is told at 50, 80 and 100 % of it"
+    )
+    kill_eur: float = Field(
+        default=21, ge=0.1, le=100_000, description="EUR a month above which all machines of the env are stopped"
+    )
+    usd_per_eur: float = Field(default=1.175, ge=0.5, le=2, description="US dollars for one euro, on `rate_date`")
+    rate_date: date = Field(default=date(2025, 12, 31), description="the day of that rate, as YYYY-MM-DD")
+    """Source of the default: the European Central Bank's euro reference rates."""
+
+    @model_validator(mode="after")
+    def _told_before_it_is_stopped(self) -> BudgetSettings:
+        if self.kill_eur < self.limit_eur:
+            raise ValueError("kill_eur must not be below limit_eur, or machines would stop before anybody is told why")
+        return self
+
+    @property
+    def limit_usd(self) -> float:
+        """US dollars, to the cent."""
+        return round(self.limit_eur * self.usd_per_eur, 2)
+
+    @property
+    def kill_usd(self) -> float:
+        """US dollars, to the cent."""
+        return round(self.kill_eur * self.usd_per_eur, 2)
 
 
 TINYLLAMA_URL = (
@@ -202,9 +268,13 @@ class Settings(BaseSettings):
     )
     profile: str | None = Field(default=None, description="AWS profile; default: the SDK's")
     auth: AuthSettings = AuthSettings()
+    network: NetworkSettings = NetworkSettings()
     api: ApiSettings = ApiSettings()
+    router: RouterSettings = RouterSettings()
     node: NodeSettings = NodeSettings()
+    budget: BudgetSettings = BudgetSettings()
     model: ModelSettings = ModelSettings()
+    watch: WatchSettings = WatchSettings()
 
     @field_validator("env")
     @classmethod

@@ -1,6 +1,7 @@
 """The whole stack of one env, read top to bottom. Nothing else in the project lists resources.
 
-Four readings share this description: `plan` compares it, `up` makes it, `status` asks it for its health, `down` takes
+What settings switch off is declared here too, and handed over as unwanted: `up` takes it away where it is there. Four
+readings share this description: `plan` compares it, `up` makes it, `status` asks it for its health, `down` takes
 it away in reverse. What must come before what is read off the `Ref`s. The way of a prompt runs from the bottom to the
 top: the API calls the router, the router writes the jobs table and the queue, the node takes from both.
 """
@@ -8,19 +9,24 @@ top: the API calls the router, the router writes the jobs table and the queue, t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from aistratus import policies
+from aistratus import policies, watch, wire
+from aistratus.cloud import PROJECT
 from aistratus.core.graph import Stack
-from aistratus.core.resource import Ref
+from aistratus.core.resource import Found, Ref, Resource
 from aistratus.node.bootstrap import MANIFEST_KEY, Model, manifest, user_data
 from aistratus.policies import Names
+from aistratus.resources.alarms import Alarm
+from aistratus.resources.budgets import Budget, notice
 from aistratus.resources.cognito import User, UserPool, UserPoolClient, UserPoolGroup
 from aistratus.resources.compute import Instance, KeyPair
+from aistratus.resources.dashboards import Dashboard
 from aistratus.resources.dynamodb import Table
-from aistratus.resources.functions import Alias, Function, InvokePermission
+from aistratus.resources.events import EventRule
+from aistratus.resources.functions import Alias, Function, InvokePermission, ServicePermission
 from aistratus.resources.httpapi import (
     Cors,
     HttpApi,
@@ -32,7 +38,20 @@ from aistratus.resources.httpapi import (
 )
 from aistratus.resources.iam import InstanceProfile, Role
 from aistratus.resources.logs import LogGroup
-from aistratus.resources.network import GatewayEndpoint, InternetGateway, RouteTable, SecurityGroup, Subnet, Vpc
+from aistratus.resources.metric_filters import MetricFilter
+from aistratus.resources.network import (
+    ElasticIp,
+    GatewayEndpoint,
+    InternetGateway,
+    NatGateway,
+    RouteTable,
+    SecurityGroup,
+    Subnet,
+    Vpc,
+)
+from aistratus.resources.scheduler import Schedule, ScheduleGroup
+from aistratus.resources.secrets import Secret
+from aistratus.resources.sns import Topic, TopicSubscription
 from aistratus.resources.sqs import Queue
 from aistratus.resources.storage import Artifact, Bucket, JsonObject, LifecycleRule, bucket_name
 from aistratus.settings import Settings
@@ -43,6 +62,12 @@ ANYWHERE = "0.0.0.0/0"
 ROUTER_MEMORY_MB = 512
 """Lambda gives processor time by memory; below this the first request of an idle router is felt."""
 ROUTER_TIMEOUT_S = 15
+
+SUMMARY_AT = "cron(0 7 * * ? *)"
+"""Seven in the morning, UTC."""
+ALARM_PERIOD_S = 300
+HEARTBEATS_WANTED = 30
+"""In five minutes; a worker that is well writes sixty (`wire.HEARTBEAT_EVERY_S`)."""
 
 ACCESS_LOG = json.dumps(
     {
@@ -70,6 +95,10 @@ class Shipped:
     router: Callable[[], bytes]
     router_sha256: str
     """Base64, as Lambda's CodeSha256."""
+    functions: Callable[[], bytes]
+    """All functions besides the router, in one zip."""
+    functions_sha256: str
+    """Base64, as Lambda's CodeSha256."""
     worker: Callable[[], bytes]
     worker_sha256: str
     """Hex."""
@@ -79,13 +108,27 @@ class Shipped:
     public_key: Callable[[], str]
 
 
+def cut_off(stack: Stack, found: Mapping[str, Found]) -> bool:
+    """Has the node no way out? It was made behind a NAT gateway that the settings have switched off since."""
+    node, public = found.get("node"), found.get("subnet_public")
+    if node is None or public is None or "nat_gateway" in stack.by_key or not isinstance(node.state, Instance):
+        return False
+    return public.id not in node.state.subnets
+
+
+CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` makes another one"
+
+
 def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool = True) -> Stack:
     """Every resource of the env.
 
     Args:
         node: False leaves the EC2 instance out (`up --no-node`).
     """
-    # --- network: the node stands in the public subnet behind a group without inbound rules; S3 is reached for free
+    # --- network: the node stands in the public subnet behind a group without inbound rules; S3 is reached for free.
+    # With NAT a new node stands in a private subnet. A node that is there stays where it was made, since it could only
+    # be made anew: `plan` shows nothing for it, and `up --replace` makes it where a new one would stand.
+    with_nat = settings.network.enable_nat_gw
     vpc = Vpc(key="vpc", cidr=VPC_CIDR)
     public = Subnet(key="subnet_public", vpc=Ref(vpc), cidr="10.20.0.0/24", zone_index=0, map_public_ip=True)
     private_a = Subnet(key="subnet_private_a", vpc=Ref(vpc), cidr="10.20.1.0/24", zone_index=0, map_public_ip=False)
@@ -94,7 +137,20 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
     public_routes = RouteTable(
         key="routes_public", vpc=Ref(vpc), subnets=(Ref(public),), routes={ANYWHERE: Ref(gateway)}
     )
-    private_routes = RouteTable(key="routes_private", vpc=Ref(vpc), subnets=(Ref(private_a), Ref(private_b)), routes={})
+    nat_address = ElasticIp(key="nat_address")
+    # It fails for good if the gateway to the internet isn't attached yet, and keeps that one from being detached.
+    nat_gateway = NatGateway(
+        key="nat_gateway",
+        subnet=Ref(public),
+        address=Ref(nat_address),
+        after=(Ref(gateway), Ref(public_routes)),
+    )
+    private_routes = RouteTable(
+        key="routes_private",
+        vpc=Ref(vpc),
+        subnets=(Ref(private_a), Ref(private_b)),
+        routes={ANYWHERE: Ref(nat_gateway)} if with_nat else {},
+    )
     s3_endpoint = GatewayEndpoint(
         key="s3_endpoint", vpc=Ref(vpc), service="s3", route_tables=(Ref(public_routes), Ref(private_routes))
     )
@@ -114,6 +170,13 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
     dead_letters = Queue(key="dead_letters", name="jobs-dlq", retention_s=1_209_600)
     queue = Queue(key="jobs_queue", name="jobs", dead_letter=Ref(dead_letters, "arn"), max_receives=3)
 
+    # --- secrets: places that `up` makes and never fills
+    openai_key = Secret(
+        key="openai_api_key",
+        name="openai-api-key",
+        description="A key of the OpenAI API; `aistratus secret set openai` sets it",
+    )
+
     # --- identity
     pool = UserPool(key="user_pool")
     client = UserPoolClient(
@@ -131,6 +194,19 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
         groups=(Ref(operators),),
     )
 
+    # --- who is told: the operator, of alarms, of money and once a day
+    alerts = Topic(key="alerts", name="alerts", policy=policies.alerts_topic(names))
+    people: tuple[TopicSubscription, ...] = ()
+    if settings.auth.operator_email is not None:
+        people = (
+            TopicSubscription(
+                key="alerts_operator",
+                topic=Ref(alerts, "arn"),
+                protocol="email",
+                endpoint=settings.auth.operator_email,
+            ),
+        )
+
     # --- router
     days = settings.api.log_days
     router_log = LogGroup(key="router_log", name=f"/aws/lambda/{names.prefix}router", retention_days=days)
@@ -144,9 +220,11 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
         "AISTRATUS_ENV": names.env,
         "JOBS_TABLE": Ref(jobs, "name"),
         "QUEUE_URL": Ref(queue, "url"),
+        "DEAD_LETTER_URL": Ref(dead_letters, "url"),
         "USER_POOL_ID": Ref(pool),
         "CLIENT_ID": Ref(client),
         "LEDGER_PREFIX": f"/tinyllama/{names.env}",
+        "OPENAI_SECRET": Ref(openai_key, "name"),
         "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
         "HEALTH_PATH": settings.api.health_path,
     }
@@ -175,7 +253,27 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
         memory_mb=router.memory_mb,
         timeout_s=router.timeout_s,
         environment=environment,
+        provisioned=settings.router.provisioned_concurrency,
     )
+    warmth: tuple[Resource, ...] = ()
+    if minutes := settings.router.warm_minutes:
+        warmer = EventRule(
+            key="warmer",
+            description="Keeps an environment of the router warm",
+            schedule=f"rate({minutes} minute{'s' if minutes > 1 else ''})",
+            target=Ref(live, "arn"),
+            input=json.dumps(wire.WARM),
+        )
+        warmth = (
+            warmer,
+            ServicePermission(
+                key="warmer_permission",
+                function=Ref(live, "function"),
+                qualifier="live",
+                principal="events.amazonaws.com",
+                source_arn=Ref(warmer, "arn"),
+            ),
+        )
 
     # --- API
     api = HttpApi(
@@ -207,7 +305,8 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
     infer = guarded("route_infer", "POST /infer")
     read_job = guarded("route_job", "GET /jobs/{id}")
     cancel_job = guarded("route_cancel", "DELETE /jobs/{id}")
-    routes = (health, contract, infer, read_job, cancel_job)
+    queue_health = guarded("route_queue_health", "GET /queue-health")
+    routes = (health, contract, infer, read_job, cancel_job, queue_health)
     api_log = LogGroup(key="api_log", name=f"/aws/vendedlogs/{names.prefix}api", retention_days=days)
     stage = Stage(key="stage", api=Ref(api), access_log_group=Ref(api_log, "arn"), access_log_format=ACCESS_LOG)
     # Apart from the stage, so that `up --only api_throttle` can bring the limits back alone.
@@ -279,25 +378,283 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
         key="node",
         image=settings.node.image,
         type=settings.node.cpu_type,
-        subnet=Ref(public),
+        subnets=(Ref(private_a), Ref(public)) if with_nat else (Ref(public), Ref(private_a)),
         security_groups=(Ref(node_group),),
         key_pair=Ref(key_pair, "name"),
         profile=Ref(profile, "name"),
         user_data=user_data(bucket=bucket_full_name, region=names.region),
         volume_gib=settings.node.volume_gib,
-        public_ip=True,
+        public_ip=not with_nat,
         # Its first boot reads the manifest, and needs a way out to do so.
-        after=(Ref(node_manifest), Ref(public_routes), Ref(s3_endpoint)),
+        after=(Ref(node_manifest), Ref(private_routes if with_nat else public_routes), Ref(s3_endpoint)),
     )
 
-    return Stack(
-        (
-            vpc, public, private_a, private_b, gateway, public_routes, private_routes, s3_endpoint, node_group,
-            bucket, jobs, dead_letters, queue,
-            pool, client, operators, operator,
-            router_log, router_role, router, live,
-            api, permission, authorizer, integration, *routes, api_log, stage, throttle,
-            node_log, node_role, profile, bundle, *models, node_manifest, key_pair,
-            *((instance,) if node else ()),
+    # --- watch: four alarms tell the operator, one dashboard shows all of it. An alarm costs $0.10 a month for each
+    #     metric (six here; ten are free in an account), a metric of our own $0.30 (two; ten free), dashboards nothing
+    #     up to three.
+    def alarm(key: str, **about: Any) -> Alarm:
+        return Alarm(key=key, name=key.removeprefix("alarm_").replace("_", "-"), actions=(Ref(alerts, "arn"),), **about)
+
+    of_api: dict[str, Any] = {
+        "namespace": "AWS/ApiGateway",
+        "dimensions": {"ApiId": Ref(api), "Stage": stage.name},
+        "period_s": ALARM_PERIOD_S,
+    }
+    alarms = [
+        alarm(
+            "alarm_latency",
+            description="One of twenty requests to the API takes too long, for a quarter of an hour",
+            **of_api,
+            metric="Latency",
+            statistic="p95",
+            threshold=settings.watch.latency_p95_ms,
+            periods=3,
+            datapoints=3,
+            # The one cold start of a quiet day is no reason to write to anybody.
+            low_samples="ignore",
+        ),
+        alarm(
+            "alarm_errors",
+            description="The API fails: five or more answers of 5xx in five minutes",
+            **of_api,
+            metric="5xx",
+            statistic="Sum",
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=5,
+            periods=1,
+            datapoints=1,
+        ),
+        alarm(
+            "alarm_dead_letters",
+            description="Prompts were given up; `aistratus queue redrive` shows them",
+            namespace="AWS/SQS",
+            dimensions={"QueueName": Ref(dead_letters, "name")},
+            period_s=ALARM_PERIOD_S,
+            metric="ApproximateNumberOfMessagesVisible",
+            statistic="Maximum",
+            threshold=0,
+            periods=1,
+            datapoints=1,
+            # SQS falls silent about a queue that nobody asks for six hours; the letters lie there all the same.
+            missing="ignore",
+        ),
+    ]
+    tokens = MetricFilter(
+        key="tokens_filter",
+        log_group=Ref(node_log, "name"),
+        name="tokens",
+        pattern='{ $.event = "job_done" }',
+        namespace=watch.namespace(names.env),
+        metric=watch.TOKENS,
+        value="$.tokens_per_second",
+        unit="Count/Second",
+    )
+    if node:
+        alarms.append(
+            alarm(
+                "alarm_heartbeat",
+                description="The node runs, and is paid for, but its worker gives no sign of life for 15 minutes",
+                # Of what AWS counts for nothing: status checks exist only while an instance runs; the jobs table is put
+                # to by the worker's heartbeat and once for each prompt that is sent to the queue, which is taken off.
+                expression=f"IF(FILL(running, 0) > 0 AND FILL(puts, 0) - FILL(prompts, 0) < {HEARTBEATS_WANTED}, 1, 0)",
+                metrics={
+                    name: {
+                        "namespace": namespace,
+                        "metric": metric,
+                        "dimensions": dimensions,
+                        "statistic": statistic,
+                        "period_s": ALARM_PERIOD_S,
+                    }
+                    for name, namespace, metric, dimensions, statistic in (
+                        ("running", "AWS/EC2", "StatusCheckFailed", {"InstanceId": Ref(instance)}, "SampleCount"),
+                        (
+                            "puts",
+                            "AWS/DynamoDB",
+                            "SuccessfulRequestLatency",
+                            {"TableName": Ref(jobs, "name"), "Operation": "PutItem"},
+                            "SampleCount",
+                        ),
+                        ("prompts", "AWS/SQS", "NumberOfMessagesSent", {"QueueName": Ref(queue, "name")}, "Sum"),
+                    )
+                },
+                threshold=0,
+                # A first boot installs packages and fetches the model before its worker is there.
+                periods=3,
+                datapoints=3,
+            )
         )
+    overview = Dashboard(
+        key="dashboard",
+        name="overview",
+        body=watch.dashboard(
+            watch.Watched(
+                env=names.env,
+                region=names.region,
+                api=Ref(api),
+                stage=stage.name,
+                queue=Ref(queue, "name"),
+                dead_letters=Ref(dead_letters, "name"),
+                node=Ref(instance) if node else None,
+                alarms=tuple(Ref(one, "arn") for one in alarms),
+            )
+        ),
+    )
+
+    # --- guards: a machine that nobody needs doesn't run for long, and none runs when the budget's limit is reached
+    guard_log = LogGroup(
+        key="stop_build_box_log", name=f"/aws/lambda/{names.prefix}stop-build-box", retention_days=days
+    )
+    guard_role = Role(
+        key="stop_build_box_role",
+        description="The guard and the budget's killer: stop our instances",
+        trust=policies.trust("lambda.amazonaws.com"),
+        inline={"stop-build-box": policies.stop_build_box(names, log_group=guard_log.name)},
+    )
+    stop_build_box = Function(
+        key="stop_build_box",
+        code=shipped.functions,
+        code_sha256=shipped.functions_sha256,
+        handler="aistratus.functions.stop_build_box.handle",
+        description="Stops machines that run unseen, and all of them when the budget's limit is reached",
+        role=Ref(guard_role, "arn"),
+        log_group=Ref(guard_log, "name"),
+        timeout_s=120,
+        environment={
+            "AISTRATUS_ENV": names.env,
+            "JOBS_TABLE": Ref(jobs, "name"),
+            "KILL_TOPIC": names.topic("killer"),
+            "GUARD_RULE": names.arn("events", f"rule/{names.prefix}force-stop-build-runner"),
+        },
+    )
+    guard = EventRule(
+        key="force_stop_build_runner",
+        description="Stops builders and nodes that run without a sign of life",
+        schedule="rate(30 minutes)",
+        target=Ref(stop_build_box, "arn"),
+    )
+    guard_permission = ServicePermission(
+        key="force_stop_permission",
+        function=Ref(stop_build_box),
+        principal="events.amazonaws.com",
+        source_arn=Ref(guard, "arn"),
+    )
+
+    # --- money: a budget that warns, one that stops all machines, and a summary every day. AWS counts what carries
+    # these tags once somebody has activated them for billing.
+    counted = {"Project": PROJECT, "Env": names.env}
+    told = (settings.auth.operator_email,) if settings.auth.operator_email else ()
+    warned = (notice(50), notice(80), notice(100), notice(100, "forecasted"))
+    budget = Budget(
+        key="budget",
+        name="monthly",
+        limit_usd=settings.budget.limit_usd,
+        counted=counted,
+        notices=dict.fromkeys(warned, told) if told else {},
+    )
+    killer = Topic(key="killer", name="killer", policy=policies.killer_topic(names))
+    kill_budget = Budget(
+        key="kill_budget",
+        name="killer",
+        limit_usd=settings.budget.kill_usd,
+        counted=counted,
+        notices={notice(100): (Ref(killer, "arn"),)},
+    )
+    killer_function = TopicSubscription(
+        key="killer_function", topic=Ref(killer, "arn"), protocol="lambda", endpoint=Ref(stop_build_box, "arn")
+    )
+    killer_permission = ServicePermission(
+        key="killer_permission",
+        function=Ref(stop_build_box),
+        principal="sns.amazonaws.com",
+        source_arn=Ref(killer, "arn"),
+    )
+    summary_log = LogGroup(
+        key="daily_summary_log", name=f"/aws/lambda/{names.prefix}daily-summary", retention_days=days
+    )
+    summary_role = Role(
+        key="daily_summary_role",
+        description="The daily summary: reads the budget and what runs, tells people",
+        trust=policies.trust("lambda.amazonaws.com"),
+        inline={
+            "daily-summary": policies.daily_summary(
+                names, log_group=summary_log.name, budget=budget.name, item=wire.SUMMARY_PK
+            )
+        },
+    )
+    summary = Function(
+        key="daily_summary",
+        code=shipped.functions,
+        code_sha256=shipped.functions_sha256,
+        handler="aistratus.functions.daily_summary.handle",
+        description="What the env has cost, and what runs",
+        role=Ref(summary_role, "arn"),
+        log_group=Ref(summary_log, "name"),
+        timeout_s=60,
+        environment={
+            "AISTRATUS_ENV": names.env,
+            "ACCOUNT": names.account,
+            "BUDGET": Ref(budget, "name"),
+            "JOBS_TABLE": Ref(jobs, "name"),
+            "TOPIC": Ref(alerts, "arn"),
+            "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",
+            "RATE_DATE": settings.budget.rate_date.isoformat(),
+        },
+    )
+    schedules = ScheduleGroup(key="schedules")
+    summary_schedule_role = Role(
+        key="daily_summary_schedule_role",
+        description="The schedule of the daily summary: calls its function",
+        trust=policies.trust("scheduler.amazonaws.com"),
+        inline={"call": policies.call_function(names, function=summary.name)},
+    )
+    summary_schedule = Schedule(
+        key="daily_summary_schedule",
+        group=Ref(schedules, "name"),
+        description="The daily summary",
+        expression=SUMMARY_AT,
+        target=Ref(summary, "arn"),
+        role=Ref(summary_schedule_role, "arn"),
+        flexible_min=15,
+    )
+
+    nat = (nat_address, nat_gateway)
+    return Stack(
+        {
+            "network": (
+                vpc, public, private_a, private_b, gateway, public_routes, *(nat if with_nat else ()), private_routes,
+                s3_endpoint, node_group,
+            ),
+            "data": (
+                bucket, jobs, dead_letters, queue,
+            ),
+            "identity": (
+                pool, client, operators, operator,
+            ),
+            "people": (
+                alerts, *people,
+            ),
+            "router": (
+                router_log, router_role, router, live, *warmth,
+            ),
+            "API": (
+                api, permission, authorizer, integration, *routes, api_log, stage, throttle,
+            ),
+            "node": (
+                node_log, node_role, profile, bundle, *models, node_manifest, key_pair,
+                *((instance,) if node else ()),
+            ),
+            "guard": (
+                guard_log, guard_role, stop_build_box, guard, guard_permission,
+            ),
+            "money": (
+                budget, killer, kill_budget, killer_function, killer_permission,
+                summary_log, summary_role, summary, schedules, summary_schedule_role, summary_schedule,
+            ),
+            "watch": (
+                tokens, *alarms, overview,
+            ),
+        },
+        unwanted={
+            "network": () if with_nat else nat,
+        },
     )  # fmt: skip

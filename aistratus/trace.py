@@ -22,7 +22,7 @@ READS = re.compile(
 """Operations that change nothing, by the verb that AWS gives them."""
 
 NAMES = re.compile(r"(Name|Names|Id|Ids|Arn|Arns|ARN|Url|Bucket|Key|Path|Prefix|Resource|GroupName|RouteKey)$")
-UNNAMED = re.compile(r"(AccessKey|SecretId|Token|Password|Tag|KMS)", re.IGNORECASE)
+UNNAMED = re.compile(r"(AccessKey|Token|Password|Tag|KMS)", re.IGNORECASE)
 
 
 class Meter:

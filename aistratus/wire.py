@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -28,7 +29,8 @@ DONE: Final = "done"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 FINAL: Final = frozenset({DONE, FAILED, CANCELLED})
-"""A job in one of these never changes again and is never run again."""
+"""A job in one of these never changes again and is never run again, unless the operator opens a failed one again to
+move its dead letter back (`aistratus queue redrive`)."""
 
 # --- limits (DESIGN: the router and wire) ---------------------------------------------------------
 
@@ -50,12 +52,18 @@ JOB_KEPT_S: Final = 300
 JOB_QUEUED_S: Final = 86_400 + 3_600
 """A job nobody finished disappears an hour after its message's retention (one day) has ended."""
 
+REDRIVE_S: Final = 300
+"""For this long after a job was opened again (`redriven_ms`) its message may still lie among the dead letters."""
+
 HEARTBEAT_EVERY_S: Final = 5
 HEARTBEAT_FRESH_S: Final = 20
 """An older heartbeat means that no worker is awake: the router wakes the node."""
 
 WAKE_AGAIN_S: Final = 15
 """One attempt to start the node in this time, however many requests ask for it."""
+
+WARM: Final[Mapping[str, str]] = {"aistratus": "warm"}
+"""The event that only keeps the router warm. An API's event has other fields and never just this one."""
 
 # --- problem types --------------------------------------------------------------------------------
 
@@ -75,6 +83,12 @@ SERVICE_UNAVAILABLE: Final = PROBLEM + "service-unavailable"  # 503, with Retry-
 
 HEARTBEAT_PK: Final = "node#heartbeat"
 WAKE_PK: Final = "node#wake"
+BUDGET_PK: Final = "node#budget"
+"""Written when the budget's limit is reached: until it expires, at the month's end, the node isn't started."""
+SUMMARY_PK: Final = "money#summary"
+"""What the last daily summary told, and when."""
+PROBE_PK: Final = "health#probe"
+"""Written by a health check, to see whether that works."""
 
 
 def job_pk(owner: str, job_id: str) -> str:
@@ -95,6 +109,23 @@ def message_group(owner: str, conversation: str) -> str:
 def deduplication_id(owner: str, job_id: str) -> str:
     """SQS deduplication id: the same job sent twice within five minutes is one message."""
     return hashlib.sha256(f"{owner}\n{job_id}".encode()).hexdigest()
+
+
+# --- the ledger: ids of the stack's resources, for code that runs in AWS ------------------------------
+
+
+def variable(key: str, name: str = "id") -> str:
+    """The environment variable that holds an entry of the ledger, as `aistratus env export` names it."""
+    return re.sub(r"[^A-Z0-9]+", "_", f"TINYLLAMA_{key}_{name}".upper())
+
+
+def id_of(record: str) -> str | None:
+    """The id in a ledger record (a JSON object in an SSM parameter); `None` for what is no such record."""
+    try:
+        identity = json.loads(record)["id"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return identity if isinstance(identity, str) else None
 
 
 # --- the message ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any, Final
 from aistratus import __version__, wire
 from aistratus.client.request import TEXT_PATTERN, TOTAL_CHARS, InferRequest
 from aistratus.router.problems import TITLES
+from aistratus.router.wake import ASLEEP
 
 TARGET: Final = Path(__file__).resolve().parents[1] / "aistratus" / "router" / "openapi.json"
 
@@ -39,6 +40,7 @@ MILLISECONDS: Final = {"type": "integer", "minimum": 0}
 BY_ROUTER: Final = {
     400: wire.INVALID_REQUEST,
     401: wire.UNAUTHORIZED,
+    403: wire.FORBIDDEN,
     404: wire.NOT_FOUND,
     409: wire.CONFLICT,
     413: wire.TOO_LARGE,
@@ -80,6 +82,7 @@ def contract() -> Json:
             "/openapi.json": {"get": _document()},
             "/infer": {"post": _infer()},
             "/jobs/{id}": {"parameters": [_job_parameter()], "get": _read(), "delete": _cancel()},
+            "/queue-health": {"get": _queue_health()},
         },
         "components": {
             "securitySchemes": {
@@ -101,9 +104,22 @@ def contract() -> Json:
 def _health() -> Json:
     return {
         "operationId": "health",
-        "summary": "Does the router run?",
-        "security": [],
-        "responses": {"200": _answer("It does.", "Health"), **_refusals(400, 429, 431)},
+        "summary": "Does the router run, and what it stands on?",
+        "description": "Open to everybody; with deep=1 for operators only.",
+        "security": [{}, {"token": []}],
+        "parameters": [
+            {
+                "name": "deep",
+                "in": "query",
+                "required": False,
+                "description": "1: also look at the secret, the queue, the table and the node",
+                "schema": {"type": "string", "enum": ["0", "1"]},
+            }
+        ],
+        "responses": {
+            "200": _answer("It does. With deep=1: whether everything else does, too.", "Health"),
+            **_refusals(400, 401, 403, 429, 431, 503),
+        },
     }
 
 
@@ -175,6 +191,15 @@ def _cancel() -> Json:
     }
 
 
+def _queue_health() -> Json:
+    return {
+        "operationId": "queue_health",
+        "summary": "What waits, how long, and whether somebody works on it",
+        "security": [{"token": []}],
+        "responses": {"200": _answer("The queue as it is.", "QueueHealth"), **_refusals(400, 401, 413, 429, 431, 503)},
+    }
+
+
 def _job_parameter() -> Json:
     return {"name": "id", "in": "path", "required": True, "description": "the job's id", "schema": JOB_ID}
 
@@ -221,12 +246,12 @@ def _schemas() -> Json:
     return {
         "InferRequest": request,
         **parts,
-        "Health": _object(status={"const": "ok"}, env={"type": "string"}, version={"type": "string"},
-                          request_id=REQUEST_ID),
+        "Health": _health_said(),
         "Accepted": _object(job_id=JOB_ID, status=STATUS, node=NODE, conversation={"type": "string", "format": "uuid"},
                             request_id=REQUEST_ID),
         "Cancelled": _object(job_id=JOB_ID, status=STATUS, request_id=REQUEST_ID),
         "Job": _job(),
+        "QueueHealth": _queue_numbers(),
         "Problem": _problem(),
         "GatewayMessage": {
             "type": "object",
@@ -235,6 +260,30 @@ def _schemas() -> Json:
             "properties": {"message": {"type": ["string", "null"]}},
         },
     }  # fmt: skip
+
+
+def _health_said() -> Json:
+    said = _object(
+        status={"type": "string", "enum": ["ok", "degraded"]},
+        env={"type": "string"},
+        version={"type": "string"},
+        request_id=REQUEST_ID,
+    )
+    said["properties"]["checks"] = _object(
+        secret=_check("set", "unset", "unreadable"),
+        queue=_check("reachable", "unreachable"),
+        table=_check("writable", "read-only"),
+        node=_check(ASLEEP, *NODE["enum"], "unknown"),
+    )
+    return said
+
+
+def _check(*states: str) -> Json:
+    return _object(
+        ok={"type": "boolean"},
+        state={"type": "string", "enum": list(states)},
+        reason={"type": ["string", "null"], "description": "what is wrong; never a value"},
+    )
 
 
 def _job() -> Json:
@@ -267,8 +316,21 @@ def _job() -> Json:
     )
 
 
+def _queue_numbers() -> Json:
+    count = {"type": "integer", "minimum": 0}
+    seconds = {"type": ["number", "null"], "minimum": 0}
+    return _object(
+        depth={**count, "description": "prompts that wait"},
+        in_flight={**count, "description": "prompts that a worker holds"},
+        dead={**count, "description": "prompts that were given up"},
+        oldest_age_s={**seconds, "description": "of the oldest one; null if there is none or nobody knows yet"},
+        heartbeat_age_s={**seconds, "description": "since the worker's last sign of life; null if there is none"},
+        request_id=REQUEST_ID,
+    )
+
+
 def _problem() -> Json:
-    kinds = sorted({*BY_ROUTER.values(), wire.FORBIDDEN, wire.NODE_UNAVAILABLE})
+    kinds = sorted({*BY_ROUTER.values(), wire.NODE_UNAVAILABLE})
     entry = _object(field={"type": "string"}, message={"type": "string"})
     problem = _object(
         type={"type": "string", "enum": kinds},

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from aistratus.cli import chat, env, init, lifecycle, local, logs, status
+from aistratus.cli import chat, env, init, lifecycle, local, logs, queue, secret, status
 from aistratus.cli.options import Embedded, Options, in_order, truthy
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
@@ -83,7 +83,9 @@ app.command("chat")(chat.chat)
 app.command("logs")(logs.logs)
 app.command("init")(init.init)
 app.add_typer(env.app, name="env")
+app.add_typer(secret.app, name="secret")
 app.add_typer(local.app, name="local")
+app.add_typer(queue.app, name="queue")
 
 
 def main() -> None:

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from aistratus.cli.options import Options
+from aistratus.cli.promote import promote
 from aistratus.core.errors import Absent
+from aistratus.wire import variable
 
-app = typer.Typer(no_args_is_help=True, help="Envs of this account and region, and their ids.")
+app = typer.Typer(no_args_is_help=True, help="Envs of this account and region, their ids and settings.")
+app.command("promote")(promote)
 
 
 @app.command("list")
@@ -59,7 +62,7 @@ def export(
 ) -> None:
     """Prints the env's ids as variables: `TINYLLAMA_<KEY>_<ID>`.
 
-    `dotenv` is read by bash and python-dotenv; `github` is the form of a workflow's $GITHUB_ENV file.
+    `dotenv` is read by bash (`set -a; . FILE`) and python-dotenv; `github` goes into a workflow's $GITHUB_ENV file.
     """
     import json
 
@@ -67,7 +70,7 @@ def export(
     variables = {"TINYLLAMA_ENV": env}
     for key, entries in ids.items():
         for name, value in entries.items():
-            variables[_variable(key, name)] = value
+            variables[variable(key, name)] = value
     format = format or ("json" if context.obj.json else "dotenv")
     if format == "json":
         print(json.dumps({"schema": 1, "env": env, "variables": variables}))
@@ -80,35 +83,40 @@ def _ids(options: Options) -> tuple[str, dict[str, dict[str, str]]]:
     from aistratus.cli.session import open_session
 
     session = open_session(options)
-    ids = session.ledger.read(session.stack.by_key)
+    declared = session.stack.whole.by_key
+    ids = session.ledger.read(declared)
     if not ids:
         raise Absent(f"env {session.settings.env!r} has no ledger", todo="`aistratus up` writes it")
-    return session.settings.env, {key: ids[key] for key in session.stack.by_key if key in ids}
+    return session.settings.env, {key: ids[key] for key in declared if key in ids}
 
 
-def _variable(key: str, name: str) -> str:
-    return re.sub(r"[^A-Z0-9]+", "_", f"TINYLLAMA_{key}_{name}".upper())
+UNSET = "TINYLLAMA_UNSET"
+"""A variable that nobody sets."""
 
 
 def dotenv(name: str, value: str) -> str:
-    """One line, read the same by bash and python-dotenv.
+    """An assignment that bash and python-dotenv (as it is by default: it expands `${…}`) read as the same value.
 
-    They agree on plain characters, on single quotes around anything but single quotes, and on double quotes where
-    nothing is there to expand. A value with a single quote *and* something to expand is written for bash.
+    Both take plain characters as they are, and single quotes around anything but quotes and backslashes. Where there
+    is more, double quotes with backslashes before quotes and backslashes are common to both. What bash would expand
+    there is had from an expansion that both know: a dollar sign is the default of a variable that nobody sets. A
+    backtick is the value that the variable itself gets in a line before.
     """
     if re.fullmatch(r"[A-Za-z0-9_./:@+-]*", value):
         return f"{name}={value}"
-    if not re.search(r"['\\]", value):
+    if not re.search(r"['\\]|\$\{", value):
         return f"{name}='{value}'"
-    if not re.search(r"[$`!]", value):
-        return f'{name}="' + re.sub(r'(["\\])', r"\\\1", value) + '"'
-    return f"{name}='" + value.replace("'", "'\\''") + "'"
+    quoted = re.sub(r'(["\\])', r"\\\1", value).replace("$", f"${{{UNSET}:-$}}")
+    if "`" not in value:
+        return f'{name}="{quoted}"'
+    return f"{name}='`'\n{name}=\"" + quoted.replace("`", f"${{{name}}}") + '"'
 
 
 def github(name: str, value: str) -> str:
     """One variable of a workflow's $GITHUB_ENV file.
 
-    Source: GitHub's workflow commands: a value of many lines stands between two delimiters that don't occur in it.
+    Source: GitHub's "Workflow commands", "Setting an environment variable": a value of many lines stands between two
+    delimiters that don't occur in it. Everything behind the first `=` of a single line is the value, as it is.
     """
     if not re.search(r"[\r\n]", value):
         return f"{name}={value}"

@@ -10,11 +10,13 @@ from aistratus.cli.options import Options
 from aistratus.core.errors import Absent, Failure, Interrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aistratus.cli.session import Session
     from aistratus.cloud import Cloud
     from aistratus.core.execute import Outcome
     from aistratus.core.graph import Stack
-    from aistratus.core.plan import Plan
+    from aistratus.core.plan import Change, Plan
 
 
 def up(
@@ -44,11 +46,11 @@ def up(
         stack = session.describe(node=not no_node)
         stack = stack.only(only) if only else stack
         aws = session.cloud.fresh()
-        planned = _look(aws, stack, session)
+        planned = _look(aws, stack, session, anew=replace)
         if plan:
             _show_plan(session, planned, "plan", begun)
             raise typer.Exit(0 if planned.empty else 2)
-        if planned.empty and not _unrecorded(aws, planned):
+        if planned.empty and not _unrecorded(aws, stack, planned):
             if told := session.unlocked("aistratus up", steal=steal_lock):
                 console.print(told)
             outcome = Run(stack, aws, session.ledger, session.clock, session.stop).up(planned)
@@ -62,10 +64,10 @@ def up(
                     console.print(told)
                 # Somebody may have changed things while the lock was not ours.
                 aws = session.cloud.fresh()
-                planned = _look(aws, stack, session)
+                planned = _look(aws, stack, session, anew=replace)
                 run = Run(stack, aws, session.ledger, session.clock, session.stop, ticker)
                 outcome = run.up(planned, replace_allowed=replace)
-        if wait and outcome.ok and not no_node:
+        if wait and outcome.ok and not no_node and not _is_cut_off(session, outcome):
             _wait_until_ready(session, outcome)
     seconds = session.clock.now() - begun
     if options.json:
@@ -161,15 +163,17 @@ def down(
 # --- parts ------------------------------------------------------------------------------------------------------
 
 
-def _look(aws: Cloud, stack: Stack, session: Session) -> Plan:
+def _look(aws: Cloud, stack: Stack, session: Session, *, anew: bool = False) -> Plan:
     from aistratus.core.plan import plan as compare_all
     from aistratus.core.plan import survey
 
-    return compare_all(stack, aws, survey(stack, aws, stop=session.stop))
+    return compare_all(stack, aws, survey(stack, aws, stop=session.stop), anew=anew)
 
 
-def _unrecorded(aws: Cloud, planned: Plan) -> bool:
+def _unrecorded(aws: Cloud, stack: Stack, planned: Plan) -> bool:
     """Does the ledger lack or mistake something, although everything is as declared? A run died, or it was deleted."""
+    if any(aws.recorded(resource.key) for resource in stack.unwanted):
+        return True
     return any(change.found is not None and aws.recorded(change.key) != change.found.ids for change in planned.changes)
 
 
@@ -197,12 +201,63 @@ def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
     from aistratus.cli import show
 
     console = show.people(session.options)
-    done = sum(change.action in ("create", "update", "replace") for change in outcome.changes)
+    done = sum(change.action in ("create", "update", "replace", "delete") for change in outcome.changes)
     console.print(f"{len(outcome.changes)} resources, {done} changed, {seconds:.1f} s")
+    if told := _saved(session, outcome):
+        console.print(told, markup=False)
+    if _is_cut_off(session, outcome):
+        from aistratus.stack import CUT_OFF
+
+        console.print(CUT_OFF, markup=False)
     url = next((c.found.ids.get("endpoint") for c in outcome.changes if c.key == "api" and c.found), None)
+    for sentence in left_to_do(outcome.changes, account_changes=session.asks):
+        console.print(sentence, markup=False)
     if outcome.ok and url:
         show.results(session.options).print(f"API: {url}", markup=False)
         console.print(f'Next: aistratus{_option(session)} chat "How do I stop the GPU?"')
+
+
+def _saved(session: Session, outcome: Outcome) -> str:
+    """What an hour cost of what was switched off; empty for what isn't paid for by the hour."""
+    from aistratus.costs.declared import cost, total
+    from aistratus.costs.prices import HOURS_A_MONTH, packaged
+
+    gone = [change.resource for change in outcome.changes if change.action == "delete"]
+    region = session.cloud.region
+    costs = {resource.key: cost(resource, packaged(), region) for resource in gone}
+    paid = {key: entry for key, entry in costs.items() if entry.idle_month is None or entry.idle_month}
+    if not paid:
+        return ""
+    together = total(paid.values()).idle_month
+    each = "an unknown amount" if together is None else f"${together / HOURS_A_MONTH:.3f}"
+    what = " and ".join(sorted(paid))
+    return f"{what}: gone; an hour of it cost {each} (AWS's list price in {region}, without tax and traffic)"
+
+
+def _is_cut_off(session: Session, outcome: Outcome) -> bool:
+    from aistratus.stack import cut_off
+
+    return cut_off(session.stack, {change.key: change.found for change in outcome.changes if change.found})
+
+
+def left_to_do(changes: Iterable[Change], *, account_changes: bool) -> list[str]:
+    """What only a person can do, a sentence each.
+
+    Args:
+        account_changes: the env lives in an AWS account, where things cost money.
+    """
+    sentences = []
+    for change in changes:
+        if change.found is not None and change.found.health == "unconfirmed":
+            sentences.append(
+                f"{change.found.ids['endpoint']} gets no mail until the link in AWS's mail to it is clicked"
+            )
+        if change.key == "budget" and change.action == "create" and account_changes:
+            sentences.append(
+                "The budget counts nothing until the tags Project and Env are activated as cost allocation tags; AWS "
+                "offers them up to a day after their first use (AWS console, Billing, Cost allocation tags)"
+            )
+    return sentences
 
 
 def _option(session: Session) -> str:

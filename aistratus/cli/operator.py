@@ -7,6 +7,7 @@ as the user `operator` with a password of its own making, kept encrypted in the 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def open_door(session: Session) -> Door:
     Raises:
         Absent: the stack isn't up.
     """
-    ids = _ids(session)
+    ids = ids_of(session, KEYS)
     pool, client, username = ids["user_pool"]["id"], ids["user_client"]["id"], ids["operator"]["id"]
     cognito = Cognito(session.cloud)
 
@@ -63,15 +64,19 @@ def open_door(session: Session) -> Door:
     return Door(ids["api"]["endpoint"], SignedIn(session.settings.env, store, cognito, client, way_in))
 
 
-def _ids(session: Session) -> dict[str, dict[str, str]]:
-    """From the ledger; from the account itself where the ledger has lost them."""
-    ids = session.ledger.read(KEYS)
-    if missing := [key for key in KEYS if key not in ids]:
+def ids_of(session: Session, keys: Collection[str]) -> dict[str, dict[str, str]]:
+    """From the ledger; from the account itself where the ledger has lost them.
+
+    Raises:
+        Absent: the stack isn't up.
+    """
+    ids = session.ledger.read(keys)
+    if missing := [key for key in keys if key not in ids]:
         from aistratus.core.plan import survey
 
         found = survey(session.stack.only(missing), session.cloud).found
         ids |= {key: dict(found[key].ids) for key in missing if key in found}
-    if missing := [key for key in KEYS if key not in ids]:
+    if missing := [key for key in keys if key not in ids]:
         env = session.settings.env
         raise Absent(f"env {env!r} isn't up: {', '.join(missing)} not found", todo="`aistratus up` builds it")
     return ids

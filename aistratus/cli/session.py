@@ -117,7 +117,7 @@ def open_session(options: Options, *, start: bool = False) -> Session:
     session: Session
 
     def recorded() -> dict[str, dict[str, str]]:
-        return session.ledger.read(session.stack.by_key)
+        return session.ledger.read(session.stack.whole.by_key)
 
     cloud = Cloud(env=settings.env, identity=identity, clients=clients, clock=clock, recorded=recorded)
     ledger = Ledger(SsmStore(cloud), f"/tinyllama/{settings.env}")
@@ -165,14 +165,16 @@ def ending_gently(session: Session) -> Iterator[None]:
 def shipped(settings: Settings) -> Shipped:
     """The programs and the model that `up` uploads."""
     from aistratus.node.keys import public_key
-    from aistratus.package import router_zip, worker_zip
+    from aistratus.package import functions_zip, router_zip, worker_zip
     from aistratus.stack import Shipped
 
-    router, worker = router_zip(), worker_zip()
+    router, functions, worker = router_zip(), functions_zip(), worker_zip()
     model, content = _model(settings)
     return Shipped(
         router=lambda: router.content,
         router_sha256=router.sha256_base64,
+        functions=lambda: functions.content,
+        functions_sha256=functions.sha256_base64,
         worker=lambda: worker.content,
         worker_sha256=worker.sha256_hex,
         model=model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ import typer
 
 from aistratus import wire
 from aistratus.cli.options import Options
-from aistratus.core.errors import Absent
+from aistratus.core.errors import Absent, UsageError
 from aistratus.private import make_private
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def status(
     cached: Annotated[
         bool, typer.Option("--cached", help="Show the last answer with its age, without any call")
     ] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the env's dashboard; without a browser its address is shown")
+    ] = False,
 ) -> None:
     """Shows what is really there; exits with 5 when degraded or drifted, with 6 when absent."""
     from aistratus.core.errors import Interrupted
@@ -45,10 +49,14 @@ def status(
     options: Options = context.obj
     env = options.load().env
     if cached:
+        if open_:
+            raise UsageError("--cached makes no call, and --open needs one", todo="leave one of them out")
         _show(options, _remembered(env))
         return
     document, session = _ask(options, env)
     _show(options, document)
+    if open_ and session is not None:
+        _open_dashboard(options, session)
     while watch and session is not None:
         try:
             session.clock.wait(WATCH_EVERY_S)
@@ -138,7 +146,7 @@ def _absent(env: str) -> dict[str, Any]:
 def _health(action: str, health: str) -> str:
     if action == "failed":
         return "unknown"
-    return "drifted" if action in ("update", "replace") and health == "ok" else health
+    return "drifted" if action in ("update", "replace", "delete") and health == "ok" else health
 
 
 def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
@@ -174,9 +182,14 @@ def worker_state(session: Session) -> dict[str, Any]:
 
 
 def _node(session: Session, planned: Plan) -> dict[str, Any]:
+    from aistratus.stack import CUT_OFF, cut_off
+
     have = planned.survey.found.get("node")
     if have is None:
         return {"state": "absent", "type": None, "heartbeat_age_s": None, "model": None}
+    if cut_off(session.stack, planned.survey.found):
+        return {"state": f"{FAILED}: {CUT_OFF}", "type": getattr(have.state, "type", None),
+                "heartbeat_age_s": None, "model": None}  # fmt: skip
     machine = NODE_WORDS.get(have.health, have.health)
     beat = worker_state(session) if machine == "running" else {}
     state = machine
@@ -204,6 +217,27 @@ def _queue(session: Session, planned: Plan) -> dict[str, Any]:
     depth, in_flight = counts("jobs_queue")
     dead, _ = counts("dead_letters")
     return {"depth": depth, "in_flight": in_flight, "dead": dead}
+
+
+def _open_dashboard(options: Options, session: Session) -> None:
+    """Opens it in a browser if there is one, a person in front of it, and AWS behind it; shows its address anyway."""
+    import webbrowser
+    from urllib.parse import urlsplit
+
+    from aistratus.cli import show
+    from aistratus.resources.dashboards import Dashboard, console_url
+
+    dashboard = session.stack.by_key["dashboard"]
+    assert isinstance(dashboard, Dashboard)
+    url = console_url(session.cloud, session.cloud.name(dashboard.name))
+    host = urlsplit(session.cloud.cloudwatch.meta.endpoint_url).hostname or ""
+    on_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    remark = "" if on_aws else " (its place on AWS: an endpoint of one's own has no console)"
+    show.results(options).print(f"dashboard {url}{remark}", markup=False)
+    # Where there is no desktop, Python would start a browser for text in this very terminal.
+    desktop = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    if on_aws and desktop and not options.json and sys.stdout.isatty():
+        webbrowser.open(url)
 
 
 # --- the last answer ----------------------------------------------------------------------------------------------

@@ -113,6 +113,10 @@ class Api:
         """
         return self._transport.request("GET", "/health", signed_in=False)
 
+    def queue_health(self) -> dict[str, Any]:
+        """`{"depth", "in_flight", "dead", "oldest_age_s", "heartbeat_age_s"}`; ages in seconds, or None."""
+        return self._transport.request("GET", "/queue-health")
+
     def submit(self, request: InferRequest, idempotency_key: str | None = None) -> Submitted:
         """Sends a prompt. It gets a key even if none is given, so that repeating it can't make two jobs."""
         key = idempotency_key or uuid.uuid4().hex

@@ -2,7 +2,8 @@
 
 A field that wants `None` isn't managed. Plain values compare by equality, IAM policies by meaning: order, one-element
 lists, the writing of an account's root and statement ids don't matter to IAM, so they don't matter here. A field made
-with `unordered` compares as a set. Tags compare as "ours are there with our values": tags that others add are left
+with `unordered` compares as a set. A field made with `one_of` is well with any of its values, and the first is the one
+for something new. Tags compare as "ours are there with our values": tags that others add are left
 alone.
 """
 
@@ -28,20 +29,24 @@ class FieldChange:
     new: Any
 
 
-def diff(want: Resource, have: Found, tags: Mapping[str, str]) -> tuple[FieldChange, ...]:
+def diff(want: Resource, have: Found, tags: Mapping[str, str], *, anew: bool = False) -> tuple[FieldChange, ...]:
     """What must change so that `have` becomes `want`.
 
     Args:
         want: the resource with its `Ref`s resolved.
         have: what was found.
         tags: the tags it must carry; not compared for kinds that carry none.
+        anew: of a field `one_of` only the first value will do.
     """
     changes = []
     for entry in dataclasses.fields(want):
         wanted, found = getattr(want, entry.name), getattr(have.state, entry.name)
         if entry.name == "key" or wanted is None or entry.metadata.get("compare") == "at-create":
             continue
-        if not _same(wanted, found, entry.metadata.get("compare")):
+        if entry.metadata.get("compare") == "one-of":
+            if found is None or found[0] not in wanted[: 1 if anew else None]:
+                changes.append(FieldChange(entry.name, found, wanted[:1]))
+        elif not _same(wanted, found, entry.metadata.get("compare")):
             changes.append(FieldChange(entry.name, *_narrow(wanted, found)))
     if have.tags is not None:
         wrong = {name: value for name, value in tags.items() if have.tags.get(name) != value}

@@ -1,9 +1,11 @@
 """Doing it: `up` and `down` as one walk each over the graph.
 
 `up` visits a resource as soon as the last of its inputs is done, ensures it if it differs, and records its ids before
-it counts as done. `down` first removes what is ours but has no place in the stack, then visits the same graph reversed,
-then sweeps: it lists, kind by kind, everything that carries our tags or a name only we can have, removes that too, and
-lists again. What the last listing shows is what is left.
+it counts as done. When all that is wanted is there, it takes away what the settings have switched off, children before
+parents, with their records: not earlier, because until then something wanted may still lead there (a route to a NAT
+gateway), and not at all if something wanted failed. `down` first removes what is ours but has no place in the stack,
+then visits the same graph reversed, then sweeps: it lists, kind by kind, everything that carries our tags or a name
+only we can have, removes that too, and lists again. What the last listing shows is what is left.
 
 A failure blocks only what depends on it. Every outcome has a line; nothing is summed up away.
 """
@@ -11,13 +13,13 @@ A failure blocks only what depends on it. Every outcome has a line; nothing is s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from aistratus.core.errors import Failure, Interrupted, NeedsReplacement
-from aistratus.core.graph import Stack, Walked, reverse, walk
+from aistratus.core.graph import Graph, Stack, Walked, reverse, walk
 from aistratus.core.ledger import Ledger
 from aistratus.core.plan import Action, Change, Plan, Survey, compare, deletions
 from aistratus.core.resource import Found, Resource, kinds, reconciler
@@ -76,6 +78,8 @@ class Run:
         outputs = dict(planned.survey.outputs)
         removed = self._remove_replaced(planned, outputs) if replace_allowed else {}
         survey = Survey({k: v for k, v in planned.survey.found.items() if k not in removed}, planned.survey.failed)
+        lines = {change.key: change for change in planned.changes}
+        off = {resource.key for resource in self.stack.unwanted}
 
         def visit(key: str) -> Change:
             change = compare(self.stack.by_key[key], self.aws, survey, outputs)
@@ -91,8 +95,26 @@ class Run:
                 self.ledger.record(key, done.found.ids, known=bool(recorded))
             return done
 
+        def take_away(key: str) -> Change | None:
+            change = lines.get(key)
+            if change is not None and change.error is not None:
+                raise change.error
+            if change is not None and key not in removed:
+                change = self._remove_all(change)
+            if self.aws.recorded(key):
+                self.ledger.forget([key])
+            return change
+
         walked = walk(self.stack.graph, visit, workers=WORKERS, stop=self.stop)
-        return Outcome(self._lines(planned.changes, walked), interrupted=_interrupted(walked))
+        wanted = self._lines((change for change in planned.changes if change.key not in off), walked)
+        unwanted = _part(reverse(self.stack.whole.graph), off)
+        culprit = next(iter(walked.failed), None)
+        if culprit is not None:
+            ended: Walked[Any] = Walked(blocked=dict.fromkeys(off, culprit))
+        else:
+            ended = walk(unwanted, take_away, workers=WORKERS, stop=self.stop)
+        taken = self._lines((change for change in planned.changes if change.key in off), ended)
+        return Outcome((*wanted, *taken), interrupted=_interrupted(walked) or _interrupted(ended))
 
     def down(self, survey: Survey, *, keep_data: bool = False) -> Outcome:
         """Removes the stack, then whatever else is ours, and tells what is left."""
@@ -111,7 +133,7 @@ class Run:
                 raise change.error
             return self._remove(change)
 
-        walked = walk(reverse(self.stack.graph), visit, workers=WORKERS, stop=self.stop)
+        walked = walk(reverse(self.stack.whole.graph), visit, workers=WORKERS, stop=self.stop)
         changes = self._lines([*lines.values()], walked)
         if _interrupted(walked):
             return Outcome(changes, interrupted=True)
@@ -156,6 +178,16 @@ class Run:
         _, seconds = self._timed(change, lambda: reconciler(change.resource).remove(self.aws.fresh(), found))
         return replace(change, seconds=seconds)
 
+    def _remove_all(self, change: Change) -> Change:
+        """Removes what is switched off, and what a run that died may have made beside it."""
+        done = self._remove(change)
+        for _ in range(SWEEP_ROUNDS):
+            again = reconciler(change.resource).find(self.aws.fresh(), change.resource)
+            if again is None:
+                return done
+            done = self._remove(replace(change, found=again))
+        return done
+
     def _timed(self, change: Change, work: Callable[[], Any]) -> tuple[Any, float]:
         start = self.clock.now()
         event = Progress(change.key, change.resource.kind, change.action, "started")
@@ -172,13 +204,15 @@ class Run:
     # --- replacement ------------------------------------------------------------------------------------
 
     def _remove_replaced(self, planned: Plan, outputs: dict[str, Mapping[str, str]]) -> dict[str, Change]:
-        """Removes all that must be made anew, children before parents, before anything is created."""
+        """Removes all that must be made anew, children before parents, before anything is created.
+
+        What is switched off and stands on any of it has to go then, too.
+        """
         doomed = {change.key: change for change in planned.changes if change.action == "replace"}
-        graph = {
-            key: frozenset(children & doomed.keys())
-            for key, children in reverse(self.stack.graph).items()
-            if key in doomed
-        }
+        for change in reversed(planned.changes):  # what is to go comes last, children first
+            if change.action == "delete" and self.stack.whole.graph[change.key] & doomed.keys():
+                doomed[change.key] = change
+        graph = _part(reverse(self.stack.whole.graph), doomed.keys())
         walked = walk(graph, lambda key: self._remove(doomed[key]), workers=WORKERS, stop=self.stop)
         for error in walked.failed.values():
             raise error
@@ -229,7 +263,8 @@ class Run:
 
     def _kinds_last_first(self, found: Iterable[Found]) -> list[type[Resource]]:
         """Kinds in the order of teardown; kinds that this stack doesn't declare first."""
-        order = [type(self.stack.by_key[key]) for key in reversed(self.stack.order)]
+        whole = self.stack.whole
+        order = [type(whole.by_key[key]) for key in reversed(whole.order)]
         present = {type(entry.state) for entry in found}
         return sorted(present, key=lambda kind: max((i for i, k in enumerate(order) if k is kind), default=-1))
 
@@ -259,6 +294,11 @@ def owned(aws: Any) -> list[Found]:
     listings = [functions.owned for functions in kinds().values() if functions.owned is not None]
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         return [found for listing in pool.map(lambda listing: listing(aws), listings) for found in listing]
+
+
+def _part(graph: Graph, keys: Collection[str]) -> Graph:
+    """The part of the graph with these keys."""
+    return {key: frozenset(others & set(keys)) for key, others in graph.items() if key in keys}
 
 
 def _interrupted(walked: Walked[Any]) -> bool:

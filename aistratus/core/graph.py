@@ -3,6 +3,9 @@
 `walk` visits every node as soon as all that it waits for is done, on a thread pool, without waves. A failure blocks
 only what depends on it: the walk goes on with the rest and gives all failures back together. Ctrl-C (a set `stop`)
 starts nothing new and lets what is in flight end.
+
+What the settings have switched off is declared too, as unwanted: nothing that is wanted may refer to it, everything of
+it that exists is taken away by `up`, and whoever has to know all that may exist (`down`, the ledger) asks for `whole`.
 """
 
 from __future__ import annotations
@@ -19,17 +22,30 @@ from aistratus.core.resource import Resource
 
 T = TypeVar("T")
 Graph = Mapping[str, frozenset[str]]
+Parts = Mapping[str, tuple[Resource, ...]]
+Declared = Iterable[Resource] | Mapping[str, Iterable[Resource]]
 
 
 class Stack:
     """All resources of one env, in the order in which they are declared.
 
+    Args:
+        resources: what shall be there. `by_key`, `graph` and `order` are about these.
+        unwanted: what the settings have switched off: it shall not be there. Its `Ref`s may lead to anything that is
+            declared.
+
+    Both may be given by the part of the stack that they belong to (`network`, `data` …). Parts are for people who read
+    a plan or a picture; nothing is decided by them.
+
     Raises:
-        Failure: two resources share a key, a `Ref` leads out of the stack, or the references form a circle.
+        Failure: two resources share a key, a `Ref` leads out of the stack, something wanted refers to something
+            unwanted, or the references form a circle.
     """
 
-    def __init__(self, resources: Iterable[Resource]) -> None:
-        self.resources = tuple(resources)
+    def __init__(self, resources: Declared, unwanted: Declared = ()) -> None:
+        self.parts, self._unwanted = _by_part(resources), _by_part(unwanted)
+        self.resources = tuple(resource for part in self.parts.values() for resource in part)
+        self.unwanted = tuple(resource for part in self._unwanted.values() for resource in part)
         self.by_key: Mapping[str, Resource] = {resource.key: resource for resource in self.resources}
         if len(self.by_key) != len(self.resources):
             raise Failure("two resources of the stack share a key")
@@ -43,19 +59,44 @@ class Stack:
             self.order: tuple[str, ...] = tuple(TopologicalSorter(self.graph).static_order())
         except CycleError as error:
             raise Failure(f"the stack's references form a circle: {' -> '.join(error.args[1])}") from error
+        self.whole: Stack = Stack(_together(self.parts, self._unwanted)) if self.unwanted else self
+        """Everything that is declared, wanted or not."""
+
+    @property
+    def part_of(self) -> Mapping[str, str]:
+        """The part that each key belongs to, in the order of the parts; empty where none was named."""
+        return {resource.key: name for name, part in self.whole.parts.items() for resource in part}
 
     def only(self, keys: Iterable[str]) -> Stack:
-        """The part of the stack with these keys and all that they stand on."""
+        """The part of the stack with these keys and all that they stand on.
+
+        A key that is switched off brings along what is switched off and stands on it, since that has to go first.
+        """
+        off = {resource.key for resource in self.unwanted}
+        above = reverse(self.whole.graph)
         kept: set[str] = set()
         todo = list(keys)
         while todo:
             key = todo.pop()
-            if key not in self.by_key:
-                raise UsageError(f"there is no resource {key!r}", todo=f"the keys are {', '.join(self.by_key)}")
+            if key not in self.whole.by_key:
+                raise UsageError(f"there is no resource {key!r}", todo=f"the keys are {', '.join(self.whole.by_key)}")
             if key not in kept:
                 kept.add(key)
-                todo.extend(self.graph[key])
-        return Stack(resource for resource in self.resources if resource.key in kept)
+                todo.extend(self.whole.graph[key])
+                todo.extend(above[key] if key in off else ())
+        return Stack(
+            {name: [resource for resource in part if resource.key in kept] for name, part in self.parts.items()},
+            {name: [resource for resource in part if resource.key in kept] for name, part in self._unwanted.items()},
+        )
+
+
+def _by_part(declared: Declared) -> Parts:
+    parts = declared if isinstance(declared, Mapping) else {"": declared}
+    return {name: tuple(part) for name, part in parts.items()}
+
+
+def _together(some: Parts, others: Parts) -> Parts:
+    return {name: (*some.get(name, ()), *others.get(name, ())) for name in {**some, **others}}
 
 
 def reverse(graph: Graph) -> Graph:

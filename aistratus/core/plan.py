@@ -1,7 +1,8 @@
 """What is there, what is wanted, and what lies between: the reading that every command shares.
 
 `survey` finds all resources of a stack at once (finding needs no parent, so there is no order to keep) and `plan`
-compares. Nothing here writes.
+compares. What the settings have switched off is looked for with the rest: it has a line only if it is there, and then
+the line says `delete`. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -65,14 +66,15 @@ class Survey:
 
 
 def survey(stack: Stack, aws: Aws, *, stop: threading.Event | None = None) -> Survey:
-    """Finds every resource of the stack, all at once.
+    """Finds every resource of the stack, wanted or not, all at once.
 
     Raises:
         Interrupted: `stop` was set meanwhile.
     """
+    declared = stack.whole.by_key
     walked = walk(
-        {resource.key: frozenset() for resource in stack.resources},
-        lambda key: reconciler(stack.by_key[key]).find(aws, stack.by_key[key]),
+        {key: frozenset() for key in declared},
+        lambda key: reconciler(declared[key]).find(aws, declared[key]),
         workers=FIND_WORKERS,
         stop=stop,
     )
@@ -83,7 +85,7 @@ def survey(stack: Stack, aws: Aws, *, stop: threading.Event | None = None) -> Su
 
 @dataclass(frozen=True)
 class Plan:
-    """The difference of a whole stack, in the order of its graph."""
+    """The difference of a whole stack, in the order of its graph; what is to go comes last, children first."""
 
     changes: tuple[Change, ...]
     survey: Survey
@@ -94,41 +96,52 @@ class Plan:
         return all(change.action == "unchanged" for change in self.changes)
 
 
-def plan(stack: Stack, aws: Aws, found: Survey) -> Plan:
+def plan(stack: Stack, aws: Aws, found: Survey, *, anew: bool = False) -> Plan:
     """Compares what was found with what is wanted.
 
     A replacement spreads: what is tied for good to a resource that will be made anew (it names it in a field that can't
     change) must be made anew too.
+
+    Args:
+        anew: what is well where it stands, but would be made elsewhere today (a field `one_of`), is to be made anew.
     """
     outputs = found.outputs
     changes = []
     for key in stack.order:
-        change = compare(stack.by_key[key], aws, found, outputs)
+        change = compare(stack.by_key[key], aws, found, outputs, anew=anew)
         if change.action in ("create", "replace"):
             outputs[key] = {}
         changes.append(change)
-    return Plan(tuple(changes), found)
+    return Plan((*changes, *removals(stack, found)), found)
 
 
-def compare(resource: Resource, aws: Aws, found: Survey, outputs: Mapping[str, Mapping[str, str]]) -> Change:
+def compare(
+    resource: Resource, aws: Aws, found: Survey, outputs: Mapping[str, Mapping[str, str]], *, anew: bool = False
+) -> Change:
     """The line of one resource, given the ids that its references may use."""
     if error := found.failed.get(resource.key):
         return Change(resource, "failed", error=error)
     have, want = found.found.get(resource.key), resource.resolve(outputs)
     if have is None:
         return Change(resource, "create")
-    differences = diff(want, have, aws.tags(resource.key))
+    differences = diff(want, have, aws.tags(resource.key), anew=anew)
     if not differences:
         return Change(resource, "unchanged", found=have)
     fixed = {difference.field for difference in differences} & resource.replace_on
     return Change(resource, "replace" if fixed else "update", differences, found=have)
 
 
+def removals(stack: Stack, found: Survey) -> list[Change]:
+    """What `up` takes away, in its order: what is there although the settings have switched it off."""
+    off = {resource.key for resource in stack.unwanted}
+    return [change for change in deletions(stack, found, keep_data=False) if change.key in off]
+
+
 def deletions(stack: Stack, found: Survey, *, keep_data: bool) -> list[Change]:
     """What `down` would do, in its order; absent resources are left out."""
     lines = []
-    for key in reversed(stack.order):
-        resource, have = stack.by_key[key], found.found.get(key)
+    for key in reversed(stack.whole.order):
+        resource, have = stack.whole.by_key[key], found.found.get(key)
         if error := found.failed.get(key):
             lines.append(Change(resource, "failed", error=error))
         elif have is not None:

@@ -161,6 +161,14 @@ def unordered(**options: Any) -> Any:
     return field(metadata={"compare": "set"}, **options)
 
 
+def one_of(**options: Any) -> Any:
+    """A dataclass field that holds a tuple of values that will all do; something new is made with the first.
+
+    What was found holds just one. It stays as it is while that is among them; `up --replace` goes back to the first.
+    """
+    return field(metadata={"compare": "one-of"}, **options)
+
+
 def at_create(**options: Any) -> Any:
     """A dataclass field that only matters when the resource is made; later differences are no drift."""
     return field(metadata={"compare": "at-create"}, **options)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from aistratus.local.scheduler import Scheduler
     from aistratus.local.shim import Cloud
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Parts:
     endpoint: str
     gateway: str
     cloud: Cloud
+    scheduler: Scheduler
     uvicorn: uvicorn.Server
 
 
@@ -104,6 +106,7 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
     from aistratus.local.gateway import build_gateway
     from aistratus.local.node import Nodes
     from aistratus.local.runner import FunctionRunner
+    from aistratus.local.scheduler import Scheduler
     from aistratus.local.shim import Cloud, install
     from aistratus.local.strict import install_rules
     from aistratus.local.strict.control import answer as control
@@ -121,11 +124,16 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
         locks=locks,
     )
     install(cloud)
-    drive = functools.partial(control, install_rules(cloud)) if strict else None
+    delays = install_rules(cloud) if strict else None
+    scheduler = Scheduler(cloud, ahead=delays.ahead) if delays else Scheduler(cloud)
+    if delays:
+        delays.on_advance(scheduler.look)
+    drive = functools.partial(control, delays) if delays else None
     front = Guarded(DomainDispatcherApplication(create_backend_app), locks, drive)
     FrontServer(front, front_socket).start()
     server = _serve_gateway(build_gateway(runner), gateway_socket)
-    return Parts(endpoint, gateway, cloud, server)
+    scheduler.start()
+    return Parts(endpoint, gateway, cloud, scheduler, server)
 
 
 def _serve_gateway(app: ASGIApp, listening: socket.socket) -> uvicorn.Server:
@@ -200,6 +208,9 @@ def _warm(cloud: Cloud) -> None:
         "logs",
         "cognito-idp",
         "apigatewayv2",
+        "sns",
+        "budgets",
+        "events",
     ):
         get_service_model(service)
     for name, load in (
@@ -213,6 +224,7 @@ def _warm(cloud: Cloud) -> None:
 def _end(parts: Parts, state_dir: Path) -> None:
     """Ends the children, at the latest when their time is over, and takes the record away."""
     closing = [threading.Thread(target=close, daemon=True) for close in (parts.cloud.close, parts.cloud.runner.close)]
+    parts.scheduler.close()
     parts.uvicorn.should_exit = True
     for thread in closing:
         thread.start()

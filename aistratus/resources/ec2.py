@@ -32,7 +32,8 @@ KNOWN = Wait(
         "InvalidVpcID.NotFound", "InvalidSubnetID.NotFound", "InvalidInternetGatewayID.NotFound",
         "InvalidGatewayID.NotFound", "InvalidRouteTableID.NotFound", "InvalidRouteTableId.NotFound",
         "InvalidVpcEndpointId.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound",
-        "InvalidInstanceID.NotFound", "InvalidID",
+        "InvalidInstanceID.NotFound", "InvalidID", "InvalidNatGatewayID.NotFound", "NatGatewayNotFound",
+        "InvalidElasticIpID.NotFound", "InvalidAllocationID.NotFound",
     }),
 )  # fmt: skip
 """Only for calls on ids that this very run has made or seen, so "not found" can only mean "not yet everywhere".
@@ -56,6 +57,8 @@ class Listing:
     since: the entry's attribute that holds its creation time, where there is one.
     alive: False for entries that are gone or going, which EC2 goes on listing for a while.
     gone: True for those among them that have really ended.
+    filters: how the call names its filters.
+    paged: False for a call that gives everything at once.
     """
 
     operation: str
@@ -66,6 +69,8 @@ class Listing:
     since: str = ""
     alive: Callable[[Thing], bool] = lambda thing: True
     gone: Callable[[Thing], bool] = lambda thing: False
+    filters: str = "Filters"
+    paged: bool = True
 
     def ours(self, aws: Cloud) -> list[Thing]:
         """Everything of this kind that carries our tags, dead entries too; one call for all who ask."""
@@ -113,10 +118,10 @@ class Listing:
         return thing if stays else None
 
     def _read(self, aws: Cloud, **filters: str) -> list[Thing]:
-        pages = aws.ec2.get_paginator(self.operation).paginate(
-            Filters=[{"Name": name, "Values": [value]} for name, value in filters.items()],
-            PaginationConfig={"PageSize": PAGE},
-        )
+        wanted = {self.filters: [{"Name": name, "Values": [value]} for name, value in filters.items()]}
+        if not self.paged:
+            return list(getattr(aws.ec2, self.operation)(**wanted)[self.rows.removesuffix("[]")])
+        pages = aws.ec2.get_paginator(self.operation).paginate(**wanted, PaginationConfig={"PageSize": PAGE})
         return [thing for thing in pages.search(self.rows) if thing is not None]
 
     def remove(self, aws: Cloud, have: Found, gone: frozenset[str], busy: Wait, operation: str, **params: Any) -> None:

@@ -1,8 +1,9 @@
-"""Lambda: functions, what of them is published, and who may invoke it. Two rooms with one door."""
+"""Lambda: functions, what of them is published, and who may invoke it. Three rooms with one door."""
 
 from __future__ import annotations
 
-from aistratus.resources.lambda_aliases import Alias, InvokePermission
+from aistratus.resources.lambda_aliases import Alias
 from aistratus.resources.lambda_code import RUNTIME, Function
+from aistratus.resources.lambda_permissions import InvokePermission, ServicePermission
 
-__all__ = ["RUNTIME", "Alias", "Function", "InvokePermission"]
+__all__ = ["RUNTIME", "Alias", "Function", "InvokePermission", "ServicePermission"]

@@ -81,7 +81,7 @@ def _request(aws: Cloud, want: Instance) -> dict[str, Any]:
     root = image["RootDeviceName"]
     interface = {
         "DeviceIndex": 0,
-        "SubnetId": want.subnet,
+        "SubnetId": want.subnets[0],
         "Groups": sorted({str(group) for group in want.security_groups}),
         "AssociatePublicIpAddress": want.public_ip,
         "DeleteOnTermination": True,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from aistratus.cloud import Cloud, await_match
-from aistratus.core.resource import Found, Ref, Resource, at_create, reconciles, unordered
+from aistratus.core.resource import Found, Ref, Resource, at_create, one_of, reconciles, unordered
 from aistratus.core.settle import Wait
 from aistratus.resources.calls import at_once, unless_gone
 from aistratus.resources.ec2 import Thing, drift
@@ -32,10 +32,11 @@ VOLUMES_GONE = Wait(what="the terminated instance's volumes are gone", within=12
 
 @dataclass(frozen=True, kw_only=True)
 class Instance(Resource):
-    """An instance in one subnet, with one encrypted gp3 volume that ends with it.
+    """An instance with one encrypted gp3 volume that ends with it.
 
     image: SSM public parameter that names the machine image, or an image's id; resolved at the first start.
     type: its shape at the first start; it changes in operation.
+    subnets: where it may stand. A new one is made in the first, and stays there when another comes to be the first.
     security_groups: ids of all its groups.
     key_pair: name of the key pair.
     profile: name of the instance profile.
@@ -49,7 +50,7 @@ class Instance(Resource):
 
     image: str = at_create()
     type: str = at_create()
-    subnet: Ref | str
+    subnets: tuple[Ref | str, ...] = one_of()
     security_groups: tuple[Ref | str, ...] = unordered()
     key_pair: Ref | str | None = None
     profile: Ref | str | None = None
@@ -60,7 +61,7 @@ class Instance(Resource):
     shutdown_behavior: str = "stop"
     public_ip: bool = at_create(default=False)
 
-    replace_on: ClassVar[frozenset[str]] = frozenset({"subnet", "key_pair"})
+    replace_on: ClassVar[frozenset[str]] = frozenset({"subnets", "key_pair"})
 
 
 def find_instance(aws: Cloud, want: Instance) -> Found | None:
@@ -80,7 +81,7 @@ def find_instance(aws: Cloud, want: Instance) -> Found | None:
         key=want.key,
         image=thing["ImageId"],
         type=thing["InstanceType"],
-        subnet=thing["SubnetId"],
+        subnets=(thing["SubnetId"],),
         security_groups=tuple(sorted(group["GroupId"] for group in thing["SecurityGroups"])),
         key_pair=thing.get("KeyName"),
         profile=_profile(thing),
@@ -101,7 +102,7 @@ def owned_instances(aws: Cloud) -> list[Found]:
         _found(
             aws,
             thing,
-            Instance(key=key, image=thing["ImageId"], type=thing["InstanceType"], subnet="", security_groups=()),
+            Instance(key=key, image=thing["ImageId"], type=thing["InstanceType"], subnets=(), security_groups=()),
         )
         for key, thing in INSTANCES.left(aws)
     ]

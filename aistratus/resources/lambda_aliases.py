@@ -1,26 +1,31 @@
-"""What is published: an alias on a version of a function, and who may invoke it.
+"""What is published: an alias on a version of a function.
 
 A version is a frozen copy of `$LATEST`. The alias says what it wants to be published, field by field; if the version
 behind it differs (old code, an old variable, an alias moved by hand), a new version is published and the alias moves
 there in one step, so that no request meets half a change. Publishing what is published already gives the same version
 again, so dying in between costs nothing.
+
+Provisioned concurrency hangs on the alias and moves with it: Lambda gets environments of the new version ready while
+those of the old one still answer.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import diff
-from aistratus.core.resource import Found, Ref, Resource, at_create, reconciles
-from aistratus.resources.calls import unless_gone
+from aistratus.core.errors import Failure
+from aistratus.core.resource import Found, Ref, Resource, reconciles
+from aistratus.core.settle import Wait, until
+from aistratus.resources.calls import at_once, unless_gone
 from aistratus.resources.lambda_code import FUNCTION_FREE, GONE, Function, change, ready, settings
 
 LATEST = "$LATEST"
+NOT_PROVISIONED = GONE | {"ProvisionedConcurrencyConfigNotFoundException"}
+
 KEPT_VERSIONS = 3
 """The newest ones stay for a way back; every version's zip counts towards the account's 75 GB."""
 
@@ -55,6 +60,7 @@ class Alias(Resource):
     function: name of the function.
     published: False would be an alias on `$LATEST`, which follows every half-done change.
     routing: share of requests (0 to 1) by the other versions that get one.
+    provisioned: environments that Lambda keeps ready, paid by the hour; 0: none.
 
     All others say what the published version must hold, as in `Function`; `None` is not looked at.
     """
@@ -72,6 +78,7 @@ class Alias(Resource):
     log_group: Ref | str | None = None
     published: bool = True
     routing: Mapping[str, float] = field(default_factory=dict)
+    provisioned: int = 0
 
     replace_on: ClassVar[frozenset[str]] = frozenset({"function", "name"})
 
@@ -79,7 +86,10 @@ class Alias(Resource):
 def find_alias(aws: Cloud, want: Alias) -> Found | None:
     """By the function's name and its own."""
     function = function_name(aws, want.function)
-    alias = unless_gone(GONE, aws.lambda_.get_alias, FunctionName=function, Name=want.name)
+    alias, provisioned = at_once(
+        lambda: unless_gone(GONE, aws.lambda_.get_alias, FunctionName=function, Name=want.name),
+        lambda: _provisioned(aws, function, want.name),
+    )
     if alias is None:
         return None
     version = alias["FunctionVersion"]
@@ -92,15 +102,20 @@ def find_alias(aws: Cloud, want: Alias) -> Found | None:
         name=want.name,
         published=version != LATEST,
         routing=alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {}),
+        # What failed isn't there; asking for it again is how it is repaired.
+        provisioned=0 if provisioned["Status"] == FAILED else provisioned["RequestedProvisionedConcurrentExecutions"],
         **settings(config),
     )
     ids = {"id": f"{function}:{want.name}", "arn": alias["AliasArn"], "version": version, "function": function}
-    return Found(state=state, ids=ids)
+    return Found(state=state, ids=ids, health=HEALTH[provisioned["Status"]])
 
 
 def remove_alias(aws: Cloud, have: Found) -> None:
-    """Removes the alias and the permissions on it; its versions go with the function."""
+    """Removes the alias, what is kept ready for it and the permissions on it; its versions go with the function."""
     function, _, name = have.ids["id"].rpartition(":")
+    assert isinstance(have.state, Alias)
+    if have.state.provisioned or have.health == HEALTH[FAILED]:
+        _unprovision(aws, function, name)
     unless_gone(GONE, lambda: change(aws, aws.lambda_.delete_alias, FunctionName=function, Name=name))
 
 
@@ -132,7 +147,63 @@ def ensure_alias(aws: Cloud, want: Alias, have: Found | None, changes: frozenset
             FunctionVersion=version,
             RoutingConfig={"AdditionalVersionWeights": dict(want.routing)},
         )
+    _keep_ready(aws, function, want)
     return await_match(find_alias, aws, want)
+
+
+# --- provisioned concurrency ------------------------------------------------------------------------------------
+
+FAILED = "FAILED"
+NONE = {"RequestedProvisionedConcurrentExecutions": 0, "Status": "READY"}
+HEALTH = {"READY": "ok", "IN_PROGRESS": "starting", FAILED: "failed"}
+
+PROVISIONED_READY = Wait(what="Lambda has the provisioned environments ready", within=900, longest=10.0)
+"""A few minutes as a rule, more for many. Source: Lambda developer guide, "Configuring provisioned concurrency"."""
+
+
+def _keep_ready(aws: Cloud, function: str, want: Alias) -> None:
+    """As many environments as are wanted, and waits until they are ready: also for those that moved with the alias.
+
+    Raises:
+        Failure: Lambda gave it up; its reason is in the sentence.
+    """
+    have = _provisioned(aws, function, want.name)
+    if want.provisioned == 0:
+        if have is not NONE:
+            _unprovision(aws, function, want.name)
+        return
+    if have["RequestedProvisionedConcurrentExecutions"] != want.provisioned or have["Status"] == FAILED:
+        change(
+            aws,
+            aws.lambda_.put_provisioned_concurrency_config,
+            FunctionName=function,
+            Qualifier=want.name,
+            ProvisionedConcurrentExecutions=want.provisioned,
+        )
+
+    def probe() -> bool | None:
+        now = _provisioned(aws, function, want.name)
+        if now["Status"] == FAILED:
+            reason = now.get("StatusReason") or "no reason given"
+            raise Failure(
+                f"Lambda couldn't get {want.provisioned} environments of {function}:{want.name} ready: {reason}",
+                todo="run the command again, or set router.provisioned_concurrency to 0",
+            )
+        return True if now["Status"] == "READY" else None
+
+    until(PROVISIONED_READY, probe, clock=aws.clock)
+
+
+def _provisioned(aws: Cloud, function: str, alias: str) -> Mapping[str, Any]:
+    """What Lambda keeps ready for the alias; `NONE` if nothing was asked for."""
+    call = aws.lambda_.get_provisioned_concurrency_config
+    found: Mapping[str, Any] | None = unless_gone(NOT_PROVISIONED, call, FunctionName=function, Qualifier=alias)
+    return NONE if found is None else found
+
+
+def _unprovision(aws: Cloud, function: str, alias: str) -> None:
+    call = aws.lambda_.delete_provisioned_concurrency_config
+    unless_gone(NOT_PROVISIONED, lambda: change(aws, call, FunctionName=function, Qualifier=alias))
 
 
 def _remove_old_versions(aws: Cloud, function: str) -> None:
@@ -152,103 +223,3 @@ def _remove_old_versions(aws: Cloud, function: str) -> None:
                 FunctionName=function,
                 Qualifier=version,
             )
-
-
-# --- permissions ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class InvokePermission(Resource):
-    """A statement in an alias's own policy that lets one HTTP API invoke it, and nobody else's.
-
-    function: name of the function.
-    alias: the alias; it only says what must be there first.
-    api: id of the API.
-    path: which of its stages and routes, as execute-api ARNs end: `<stage>/<METHOD>/<path>`.
-    statement_id: the key unless given.
-    """
-
-    function: Ref | str
-    qualifier: str = "live"
-    alias: Ref | str | None = at_create(default=None)
-    api: Ref | str
-    path: str = "*/*"
-    principal: str = "apigateway.amazonaws.com"
-    action: str = "lambda:InvokeFunction"
-    statement_id: str = ""
-
-    replace_on: ClassVar[frozenset[str]] = frozenset({"function", "qualifier", "statement_id"})
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "statement_id", self.statement_id or self.key)
-
-
-def find_permission(aws: Cloud, want: InvokePermission) -> Found | None:
-    """By its statement id in the alias's policy."""
-    function = function_name(aws, want.function)
-    answer = unless_gone(GONE, aws.lambda_.get_policy, FunctionName=function, Qualifier=want.qualifier)
-    statements = json.loads(answer["Policy"])["Statement"] if answer else []
-    statement = next((entry for entry in statements if entry.get("Sid") == want.statement_id), None)
-    if statement is None:
-        return None
-    api, path = _source(aws, statement.get("Condition", {}))
-    state = InvokePermission(
-        key=want.key,
-        function=function,
-        qualifier=want.qualifier,
-        api=api,
-        path=path or want.path,
-        principal=_single(statement.get("Principal", ""), "Service"),
-        action=_single(statement.get("Action", "")),
-        statement_id=want.statement_id,
-    )
-    return Found(state=state, ids={"id": want.statement_id, "function": function, "qualifier": want.qualifier})
-
-
-def remove_permission(aws: Cloud, have: Found) -> None:
-    statement = {
-        "FunctionName": have.ids["function"],
-        "Qualifier": have.ids["qualifier"],
-        "StatementId": have.ids["id"],
-    }
-    unless_gone(GONE, lambda: change(aws, aws.lambda_.remove_permission, **statement))
-
-
-@reconciles(InvokePermission, find=find_permission, remove=remove_permission)
-def ensure_permission(aws: Cloud, want: InvokePermission, have: Found | None, changes: frozenset[str]) -> Found:
-    if have is not None:
-        remove_permission(aws, have)  # a statement can't be changed, and its id is given out once
-    aws.create_once(
-        "lambda",
-        "add_permission",
-        look=lambda cloud: find_permission(cloud, want),
-        taken={"ResourceConflictException"},
-        settling=FUNCTION_FREE,
-        FunctionName=function_name(aws, want.function),
-        Qualifier=want.qualifier,
-        StatementId=want.statement_id,
-        Action=want.action,
-        Principal=want.principal,
-        SourceArn=aws.arn("execute-api", f"{want.api}/{want.path}"),
-    )
-    return await_match(find_permission, aws, want)
-
-
-def _source(aws: Cloud, condition: Mapping[str, Any]) -> tuple[str, str]:
-    """API and path of a condition in the form that `SourceArn` gives it; any other as its JSON text and no path."""
-    test = condition.get("ArnLike", {}) if len(condition) == 1 else {}
-    sources = [value for name, value in test.items() if name.lower() == "aws:sourcearn"]
-    if len(test) == 1 and len(sources) == 1 and isinstance(sources[0], str):
-        match = re.fullmatch(re.escape(aws.arn("execute-api", "")) + r"([^/]+)/(.+)", sources[0])
-        if match:
-            return match[1], match[2]
-    return json.dumps(condition, sort_keys=True), ""
-
-
-def _single(value: Any, inside: str = "") -> str:
-    """A text, a list of one, or a mapping of just `inside` to one of these; any other as its JSON text."""
-    if inside and isinstance(value, Mapping) and set(value) == {inside}:
-        value = value[inside]
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,16 +1,19 @@
-"""The network: VPC, subnets, gateway, routes, endpoints and security groups. Four rooms with one door."""
+"""The network: VPC, subnets, gateways, routes, endpoints and security groups. Five rooms with one door."""
 
 from __future__ import annotations
 
 from aistratus.resources.gateway_endpoints import GatewayEndpoint
+from aistratus.resources.nat import ElasticIp, NatGateway
 from aistratus.resources.route_tables import RouteTable
 from aistratus.resources.security_groups import EVERYTHING_OUT, Rule, SecurityGroup
 from aistratus.resources.vpc import InternetGateway, Subnet, Vpc
 
 __all__ = [
     "EVERYTHING_OUT",
+    "ElasticIp",
     "GatewayEndpoint",
     "InternetGateway",
+    "NatGateway",
     "RouteTable",
     "Rule",
     "SecurityGroup",

@@ -17,10 +17,12 @@ from typing import Any, Final, TypeGuard
 from aistratus.router.clock import Clock, Deadline
 from aistratus.router.environment import Environment
 from aistratus.router.keys import KeySet, KeysUnavailable
-from aistratus.router.problems import Problem, service_unavailable, unauthorized
+from aistratus.router.problems import Problem, forbidden, service_unavailable, unauthorized
 from aistratus.router.rsa_only import ALGORITHM, TokenError, header_of, verified_payload
 
 TOKEN_CHARS: Final = 8_192
+OPERATORS: Final = "operators"
+"""The group of those who run the stack, as `stack.py` declares it."""
 FAR_FUTURE_S: Final = 1e12
 """No token's moment is so far from the epoch."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -32,6 +34,14 @@ class _Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who a good token is for: `subject` is their `sub`."""
+
+    subject: str
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Gate:
     """Lets a caller in by the token in the `authorization` header."""
 
@@ -40,7 +50,22 @@ class Gate:
     clock: Clock
 
     def owner(self, authorization: str | None, deadline: Deadline) -> str:
-        """The caller's `sub`.
+        """The `sub` of whoever calls; see `caller`."""
+        return self.caller(authorization, deadline).subject
+
+    def operator(self, authorization: str | None, deadline: Deadline) -> Caller:
+        """The same for what only an operator may do.
+
+        Raises:
+            Problem: 403 for anybody else, 401 and 503 as for `caller`.
+        """
+        caller = self.caller(authorization, deadline)
+        if OPERATORS not in caller.groups:
+            raise forbidden(f"Only members of the group {OPERATORS} may do this.")
+        return caller
+
+    def caller(self, authorization: str | None, deadline: Deadline) -> Caller:
+        """Whoever the token is for.
 
         Args:
             authorization: the header's value, with or without `Bearer `, as the authorizer takes it.
@@ -52,7 +77,7 @@ class Gate:
             raise unauthorized("The request has no access token.")
         try:
             claims = self._verified(_without_scheme(authorization), deadline)
-            return self._subject(claims)
+            return Caller(self._subject(claims), _groups(claims))
         except _Refused as refusal:
             raise unauthorized(f"The access token {refusal}.") from refusal
         except KeysUnavailable as error:
@@ -92,6 +117,12 @@ class Gate:
         if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
             raise _Refused("names no user")
         return subject
+
+
+def _groups(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Cognito's groups of the user; a token of somebody without any has no such claim."""
+    groups = claims.get("cognito:groups")
+    return frozenset(name for name in groups if isinstance(name, str)) if isinstance(groups, list) else frozenset()
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Signed calls to AWS with the standard library, for the few operations that every request needs.
 
 Importing boto3 and making four clients costs ten times what a whole request takes, and the first caller of a fresh
-Lambda environment would wait for it. DynamoDB, SQS and SSM all speak "JSON over POST": an operation's name in
+Lambda environment would wait for it. The services named below all speak "JSON over POST": an operation's name in
 `x-amz-target`, JSON in and out. What is left to do is to sign (Signature Version 4), to retry, and to tell errors
 apart.
 
@@ -25,10 +25,12 @@ from aistratus.router.connections import CONNECT_AND_READ_S, Answer, ConnectionN
 
 _SERVICES: Final[Mapping[str, tuple[str, str]]] = {
     "dynamodb": ("DynamoDB_20120810", "1.0"),
+    "monitoring": ("GraniteServiceVersion20100801", "1.0"),
+    "secretsmanager": ("secretsmanager", "1.1"),
     "sqs": ("AmazonSQS", "1.0"),
     "ssm": ("AmazonSSM", "1.1"),
 }
-"""Target prefix and JSON version of each service, from its model."""
+"""Target prefix and JSON version of each service, from its model; `monitoring` is CloudWatch's name on the wire."""
 
 MAX_TRIES: Final = 5
 FIRST_BACKOFF_S: Final = 0.05
@@ -61,10 +63,18 @@ class AwsError(Exception):
         code: AWS's error code, or the HTTP status, or `ConnectionError`.
         certain: nothing was carried out. When false, the call may have been: its answer was lost.
         item: the item that made a condition fail, where the call asked for it.
+        message: AWS's words, for telling apart what has one code; not part of the error's own text.
     """
 
     def __init__(
-        self, service: str, operation: str, code: str, *, certain: bool, item: Mapping[str, Any] | None = None
+        self,
+        service: str,
+        operation: str,
+        code: str,
+        *,
+        certain: bool,
+        item: Mapping[str, Any] | None = None,
+        message: str = "",
     ) -> None:
         super().__init__(f"{service} {operation}: {code}")
         self.service = service
@@ -72,6 +82,7 @@ class AwsError(Exception):
         self.code = code
         self.certain = certain
         self.item = item
+        self.message = message
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ class Aws:
     endpoint: str | None = None
 
     def call(self, service: str, operation: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """One operation of `dynamodb`, `sqs` or `ssm`, tried again while that can help and time is left.
+        """One operation of a service that is named above, tried again while that can help and time is left.
 
         Raises:
             AwsError: it failed for good.
@@ -115,7 +126,9 @@ class Aws:
                 certain = certain and error.certain
                 pause = _backoff(attempt)
                 if not _worth_another_try(error) or attempt + 1 == MAX_TRIES or pause >= deadline.left():
-                    raise AwsError(service, operation, error.code, certain=certain, item=error.item) from error
+                    raise AwsError(
+                        service, operation, error.code, certain=certain, item=error.item, message=error.message
+                    ) from error
                 self.clock.wait(pause)
         raise AssertionError("the loop above returns or raises")
 
@@ -200,7 +213,8 @@ def _result(service: str, operation: str, answer: Answer) -> dict[str, Any]:
     if answer.status == 200:
         return data
     code = str(data.get("__type") or answer.status).rpartition("#")[2]
-    raise AwsError(service, operation, code, certain=answer.status < 500, item=data.get("Item"))
+    message = str(data.get("message") or data.get("Message") or "")
+    raise AwsError(service, operation, code, certain=answer.status < 500, item=data.get("Item"), message=message)
 
 
 def _worth_another_try(error: AwsError) -> bool:

@@ -18,8 +18,10 @@ class Environment:
     region: str
     jobs_table: str
     queue_url: str
+    dead_letter_url: str
     user_pool_id: str
     client_id: str
+    openai_secret: str
     ledger_prefix: str
     rate_per_minute: int
     endpoint: str | None
@@ -37,8 +39,10 @@ class Environment:
                 region=variables["AWS_REGION"],
                 jobs_table=variables["JOBS_TABLE"],
                 queue_url=variables["QUEUE_URL"],
+                dead_letter_url=variables["DEAD_LETTER_URL"],
                 user_pool_id=variables["USER_POOL_ID"],
                 client_id=variables["CLIENT_ID"],
+                openai_secret=variables["OPENAI_SECRET"],
                 ledger_prefix=variables["LEDGER_PREFIX"],
                 rate_per_minute=int(variables["RATE_PER_MINUTE"]),
                 endpoint=variables.get("AWS_ENDPOINT_URL") or None,

@@ -22,6 +22,7 @@ from aistratus import __version__, wire
 from aistratus.router import body, log, problems
 from aistratus.router.auth import Gate
 from aistratus.router.aws import Aws, AwsError
+from aistratus.router.checks import Checks
 from aistratus.router.clock import Clock, Deadline
 from aistratus.router.connections import Connections
 from aistratus.router.environment import Environment, Misconfigured
@@ -29,6 +30,7 @@ from aistratus.router.jobs import Jobs, fingerprint_of, job_of, new_id, same_req
 from aistratus.router.keys import KeySet
 from aistratus.router.limits import RateLimit
 from aistratus.router.problems import Problem
+from aistratus.router.queue_health import QueueHealth
 from aistratus.router.registry import Registry
 from aistratus.router.table import Table
 from aistratus.router.wake import READY, UNAVAILABLE, Node, Waker, boto3_ec2
@@ -44,6 +46,8 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     Returns:
         A result in payload format 2.0: `statusCode`, `headers`, `body`.
     """
+    if event == wire.WARM:
+        return _json(200, {"status": "warm"})
     clock = Clock()
     started = clock.monotonic()
     request = Request(event if isinstance(event, dict) else {}, context, Deadline.of(clock, context))
@@ -142,6 +146,17 @@ class Request:
             raise problems.bad_field(name, "must be a whole number of up to 9 digits")
         return int(value)
 
+    def flag(self, name: str) -> bool:
+        """A query parameter that is 1 or 0, or not there.
+
+        Raises:
+            Problem: 400.
+        """
+        value = self._mapping("queryStringParameters").get(name, "0")
+        if value not in ("0", "1"):
+            raise problems.bad_field(name, "must be 0 or 1")
+        return bool(value == "1")
+
     def idempotency_key(self) -> str | None:
         """The header's value.
 
@@ -168,6 +183,8 @@ class Router:
     jobs: Jobs
     limit: RateLimit
     waker: Waker
+    queues: QueueHealth
+    checks: Checks
 
     @classmethod
     def assemble(cls, variables: Mapping[str, str], clock: Clock) -> Router:
@@ -176,18 +193,21 @@ class Router:
         connections = Connections()
         aws = Aws(environment.region, variables, connections, clock, environment.endpoint)
         table = Table(environment.jobs_table, aws)
+        waker = Waker(
+            table,
+            Registry(aws, environment.ledger_prefix, variables),
+            clock,
+            lambda: boto3_ec2(environment.region, environment.endpoint),
+        )
         return cls(
             environment=environment,
             clock=clock,
             gate=Gate(environment, KeySet(environment.keys_url, connections, clock), clock),
             jobs=Jobs(table, aws, environment.queue_url),
             limit=RateLimit(table, clock, environment.rate_per_minute),
-            waker=Waker(
-                table,
-                Registry(aws, environment.ledger_prefix),
-                clock,
-                lambda: boto3_ec2(environment.region, environment.endpoint),
-            ),
+            waker=waker,
+            queues=QueueHealth(table, aws, environment.queue_url, environment.dead_letter_url),
+            checks=Checks(aws, table, waker, environment.queue_url, environment.openai_secret),
         )
 
     def infer(self, request: Request, owner: str) -> dict[str, Any]:
@@ -219,7 +239,7 @@ class Router:
         """Nothing new is queued for a node that can't start, but a request that is repeated finds its job."""
         item = self.jobs.table.get(wire.job_pk(owner, key), request.deadline) if key else None
         if item is None:
-            raise problems.node_unavailable(f"The node can't be started: {node.reason}.", retry_after=wire.WAKE_AGAIN_S)
+            raise problems.node_unavailable(f"The node can't be started: {node.reason}.", retry_after=node.retry_after)
         return same_request(item, fingerprint)
 
     def job(self, request: Request, owner: str) -> dict[str, Any]:
@@ -259,11 +279,24 @@ class Router:
         status, alive = self.jobs.cancel(owner, job_id, request.deadline)
         return _json(202 if alive else 200, {"job_id": job_id, "status": status, "request_id": request.id})
 
+    def queue_health(self, request: Request, owner: str) -> dict[str, Any]:
+        """`GET /queue-health`: how much waits, how long, and whether somebody works on it."""
+        return _json(200, {**self.queues.read(request.deadline), "request_id": request.id})
+
 
 def health(request: Request) -> dict[str, Any]:
-    """`GET /health`: open to anybody, so it says nothing but that the router runs."""
-    env = os.environ.get("AISTRATUS_ENV", "")
-    return _json(200, {"status": "ok", "env": env, "version": __version__, "request_id": request.id})
+    """`GET /health`: open to anybody, so it says nothing but that the router runs.
+
+    With `?deep=1` it says how everything behind it is, to an operator only. The route has no authorizer, so the token
+    is looked at here alone.
+    """
+    said: dict[str, Any] = {"status": "ok", "env": os.environ.get("AISTRATUS_ENV", ""), "version": __version__}
+    if request.flag("deep"):
+        router = _router()
+        router.gate.operator(request.header("authorization"), request.deadline)
+        checks = router.checks.run(request.deadline)
+        said |= {"status": "ok" if all(check["ok"] for check in checks.values()) else "degraded", "checks": checks}
+    return _json(200, {**said, "request_id": request.id})
 
 
 def contract(request: Request) -> dict[str, Any]:
@@ -283,6 +316,7 @@ ROUTES: Final[Mapping[str, Callable[[Router, Request, str], dict[str, Any]]]] = 
     "POST /infer": Router.infer,
     "GET /jobs/{id}": Router.job,
     "DELETE /jobs/{id}": Router.cancel,
+    "GET /queue-health": Router.queue_health,
 }
 """By API Gateway's route key; each needs a caller."""
 

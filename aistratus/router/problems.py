@@ -16,6 +16,7 @@ from aistratus import wire
 TITLES: Final[Mapping[int, str]] = {
     400: "The request is not valid",
     401: "A valid access token is needed",
+    403: "This is for operators",
     404: "There is no such thing",
     409: "The key was used for another request",
     413: "The request is too large",
@@ -73,6 +74,10 @@ def bad_field(field_name: str, message: str) -> Problem:
 
 def unauthorized(detail: str) -> Problem:
     return Problem(401, wire.UNAUTHORIZED, detail, headers={"www-authenticate": "Bearer"})
+
+
+def forbidden(detail: str) -> Problem:
+    return Problem(403, wire.FORBIDDEN, detail)
 
 
 def not_found(detail: str) -> Problem:

@@ -1,15 +1,17 @@
-"""Ids of resources that aren't in the environment, from the ledger in SSM Parameter Store.
+"""Ids of resources: from the environment, else from the ledger in SSM Parameter Store.
 
 The router's own ids arrive as environment variables. What may change without a new function, such as the node's
-instance id, is looked up in the ledger and remembered for as long as the Lambda environment lives.
+instance id, is looked up in the ledger and remembered for as long as the Lambda environment lives. The functions
+besides the router have the same in `functions/registry.py`, on boto3.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
+from aistratus import wire
 from aistratus.router.aws import Aws, AwsError
 from aistratus.router.clock import Deadline
 
@@ -18,11 +20,12 @@ READ_S: Final = 5.0
 
 
 class Registry:
-    """The ledger under `prefix`, for example `/tinyllama/dev`."""
+    """The ledger under `prefix`, for example `/tinyllama/dev`; what `variables` say goes first."""
 
-    def __init__(self, aws: Aws, prefix: str) -> None:
+    def __init__(self, aws: Aws, prefix: str, variables: Mapping[str, str]) -> None:
         self._aws = aws
         self._prefix = prefix
+        self._variables = variables
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._read)
 
     def get_id(self, key: str) -> str | None:
@@ -32,7 +35,7 @@ class Registry:
             AwsError: the ledger can't be read.
         """
         try:
-            return self._remembered(key)
+            return self._variables.get(wire.variable(key)) or self._remembered(key)
         except LookupError:
             return None
 
@@ -44,10 +47,11 @@ class Registry:
         deadline = Deadline(self._aws.clock, self._aws.clock.monotonic() + READ_S)
         try:
             found = self._aws.call("ssm", "GetParameter", {"Name": f"{self._prefix}/{key}"}, deadline)
-            return str(json.loads(found["Parameter"]["Value"])["id"])
+            identity = wire.id_of(found["Parameter"]["Value"])
         except AwsError as error:
             if error.code != "ParameterNotFound":
                 raise
             raise LookupError(key) from error
-        except (ValueError, TypeError) as error:
-            raise LookupError(key) from error
+        if identity is None:
+            raise LookupError(key)
+        return identity

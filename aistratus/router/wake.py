@@ -8,6 +8,7 @@ minds half a second of it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,9 +24,13 @@ READY: Final = "ready"
 STARTING: Final = "starting"
 STOPPING: Final = "stopping"
 UNAVAILABLE: Final = "unavailable"
+ASLEEP: Final = "asleep"
 
 WAKE_KEPT_S: Final = 3_600
 """The wake item's time to live; it is only read for `WAKE_AGAIN_S`."""
+
+LONGEST_RETRY_S: Final = 3_600
+"""What a caller is told at most, however long the budget is still exhausted: somebody may raise it."""
 
 RACED: Final = "IncorrectInstanceState"
 GONE: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
@@ -43,10 +48,11 @@ REFUSALS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Node:
-    """How the node is: a state for the answer, and for `unavailable` the reason."""
+    """How the node is: a state for the answer, and in trouble the reason and when to ask again (seconds)."""
 
     state: str
     reason: str = ""
+    retry_after: int = wire.WAKE_AGAIN_S
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Waker:
         Raises:
             AwsError: the jobs table can't be reached.
         """
-        node = self._by_heartbeat(deadline)
+        node = self._by_heartbeat(deadline) or self._by_budget(deadline)
         if node is not None:
             return node
         earlier = self._claim(deadline)
@@ -80,11 +86,40 @@ class Waker:
             self.table.update(wire.WAKE_PK, deadline, values=values)
         return node
 
+    def look(self, deadline: Deadline) -> Node:
+        """The node's state as the jobs table tells it. Starts nothing and asks nobody else.
+
+        Raises:
+            AwsError: the jobs table can't be reached.
+        """
+        beat = self.table.get(wire.HEARTBEAT_PK, deadline)
+        if beat is not None and self._is_fresh(beat, wire.HEARTBEAT_FRESH_S):
+            state = STARTING if beat.get("state") == "loading" else READY
+            return Node(state, str(beat.get("reason") or ""))
+        attempt = self.table.get(wire.WAKE_PK, deadline)
+        if attempt is not None and self._is_fresh(attempt, wire.WAKE_AGAIN_S):
+            return Node(attempt.get("state", STARTING), attempt.get("reason", ""))
+        return Node(ASLEEP)
+
+    def _is_fresh(self, item: Mapping[str, Any], seconds: float) -> bool:
+        return self.clock.ms() - int(item.get("at_ms", 0)) <= seconds * 1000
+
     def _by_heartbeat(self, deadline: Deadline) -> Node | None:
         beat = self.table.get(wire.HEARTBEAT_PK, deadline)
-        if beat is None or self.clock.ms() - beat.get("at_ms", 0) > wire.HEARTBEAT_FRESH_S * 1000:
+        if beat is None or not self._is_fresh(beat, wire.HEARTBEAT_FRESH_S):
             return None
         return Node(STARTING if beat.get("state") == "loading" else READY)
+
+    def _by_budget(self, deadline: Deadline) -> Node | None:
+        """What the budget's killer has stopped stays off until the month ends."""
+        mark = self.table.get(wire.BUDGET_PK, deadline)
+        if mark is None:
+            return None
+        ends = int(mark.get("expires_at", 0))
+        until = time.strftime("%Y-%m-%d", time.gmtime(ends))
+        left = ends - self.clock.ms() // 1000
+        reason = f"the budget's limit is reached, and it stays off until {until} (UTC)"
+        return Node(UNAVAILABLE, reason, min(LONGEST_RETRY_S, max(wire.WAKE_AGAIN_S, left)))
 
     def _claim(self, deadline: Deadline) -> Node | None:
         """Takes the next attempt for this request, or tells what came of the one that another request took."""

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from aistratus.wire import MAX_ATTEMPTS, Job, WireError, job_pk
 from aistratus.worker.clients import error_code, is_answer
-from aistratus.worker.jobs import JobLost, Jobs
+from aistratus.worker.jobs import JobLost, Jobs, Lost
 from aistratus.worker.log import Log
 
 LOOK_EVERY_S: Final = 20
@@ -131,8 +131,10 @@ class DeadLetters:
             pk, reason = _job_in(message["Body"])
             self._jobs.abandon(pk, reason)
             self._log.event("job_abandoned", job=pk.rpartition("#")[2], reason=reason)
-        except JobLost:
-            pass  # it has ended, or its item is gone: nobody waits
+        except JobLost as lost:
+            if lost.why is Lost.REDRIVEN:
+                return  # if it dies once more, a later look tells
+            # Otherwise it has ended, or its item is gone: nobody waits.
         except ClientError as error:
             if not is_answer(error):
                 raise

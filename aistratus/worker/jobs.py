@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from aistratus.wire import CANCELLED, DONE, FAILED, FINAL, JOB_KEPT_S, QUEUED, RUNNING, pack, unpack
+from aistratus.wire import CANCELLED, DONE, FAILED, FINAL, JOB_KEPT_S, QUEUED, REDRIVE_S, RUNNING, pack, unpack
 from aistratus.worker.aws_time import AwsTime
 from aistratus.worker.clients import CONDITION_FAILED, error_code
 
 NOT_CANCELLED: Final = "(attribute_not_exists(#cancel) OR #cancel = :false)"
 NOT_EXPIRED: Final = "(attribute_not_exists(#expires_at) OR #expires_at > :now)"
 OPEN: Final = "attribute_exists(#pk) AND #status IN (:queued, :running)"
+NOT_REDRIVEN: Final = "(attribute_not_exists(#redriven_ms) OR #redriven_ms < :redriven_before)"
 MINE: Final = "#attempt = :mine AND #status = :running"
 
 
@@ -32,6 +33,7 @@ class Lost(Enum):
     CANCELLED = "the person cancelled it"
     TAKEN = "another attempt owns it"
     GONE = "its item is gone"
+    REDRIVEN = "the operator is moving its message back"
 
 
 class JobLost(Exception):
@@ -126,9 +128,15 @@ class Jobs:
         """Marks a job failed whose message SQS has moved to the dead-letter queue.
 
         Raises:
-            JobLost: it has ended or is gone.
+            JobLost: it has ended, is gone, or was opened again a moment ago.
         """
-        self._update(pk, {**self._ending(FAILED), "error": reason}, OPEN, {})
+        before = {"redriven_before": self._clock.now_ms() - REDRIVE_S * 1000}
+        try:
+            self._update(pk, {**self._ending(FAILED), "error": reason}, f"{OPEN} AND {NOT_REDRIVEN}", before)
+        except JobLostTo as lost:
+            if lost.item.get("status") in (QUEUED, RUNNING):
+                raise JobLost(Lost.REDRIVEN) from lost
+            raise
 
     def _update(
         self, pk: str, values: Mapping[str, Any], condition: str, extra: Mapping[str, Any], *, more: str = ""

@@ -23,7 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SERVICES = ("sts", "ssm", "ec2", "iam", "s3", "sqs", "dynamodb", "lambda", "logs", "cognito-idp", "apigatewayv2")
+SERVICES = (
+    "sts", "ssm", "ec2", "iam", "s3", "sqs", "dynamodb", "lambda", "logs", "cognito-idp", "apigatewayv2", "sns",
+    "budgets", "cloudwatch", "events", "secretsmanager",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,20 @@ CHAT = document(
     timings=table(queued_ms=COUNT, first_token_ms=COUNT, total_ms=COUNT, tokens_per_second=SECONDS),
 )
 
+MAYBE_SECONDS = {"type": ["number", "null"], "minimum": 0}
+QUEUE_HEALTH = document(
+    env=TEXT, depth=COUNT, in_flight=COUNT, dead=COUNT, oldest_age_s=MAYBE_SECONDS, heartbeat_age_s=MAYBE_SECONDS
+)
+
+REDRIVE = document(
+    env=TEXT,
+    dead={
+        "type": "array",
+        "items": table(message_id=TEXT, job_id=MAYBE_TEXT, conversation=MAYBE_TEXT, reason=TEXT, age_s=SECONDS),
+    },
+    moved=COUNT,
+)
+
 LOCAL = document(
     endpoint={"type": "string", "pattern": r"^http://127\.0\.0\.1:\d+$"},
     gateway={"type": "string", "pattern": r"^http://127\.0\.0\.1:\d+$"},
@@ -72,5 +86,15 @@ LOCAL = document(
 )
 
 EXPORT = document(env=TEXT, variables={"type": "object", "additionalProperties": TEXT})
+
+SECRET = document(env=TEXT, name=TEXT, secret=TEXT, state={"enum": ["set", "unset"]}, set_at=MAYBE_TEXT)
+
+PROMOTE = document(
+    file=TEXT,
+    to=TEXT,
+    changes={"type": "array", "items": table(setting=TEXT, old={}, new={})},
+    ids={"type": "array", "items": TEXT},
+    **{"from": TEXT},
+)
 
 ERROR = document(error=table(kind=TEXT, what={"type": "string", "minLength": 1}, todo=TEXT))

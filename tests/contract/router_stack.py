@@ -27,6 +27,8 @@ from typing import Any
 
 import boto3
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from jose import jwk, jws
 from moto.server import ThreadedMotoServer
 
@@ -224,6 +226,7 @@ class Stack:
     pool_id: str
     client_id: str
     prefix: str
+    dead_letter_url: str
 
     @classmethod
     def create(cls, endpoint: str) -> Stack:
@@ -235,14 +238,22 @@ class Stack:
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
         )
-        queue = clients["sqs"].create_queue(QueueName=f"{name}.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+        queue, dead_letters = (
+            clients["sqs"].create_queue(QueueName=f"{name}{end}.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+            for end in ("", "-dlq")
+        )
         pool = clients["cognito-idp"].create_user_pool(PoolName=name)["UserPool"]["Id"]
         client = clients["cognito-idp"].create_user_pool_client(
             UserPoolId=pool,
             ClientName=name,
             ExplicitAuthFlows=["ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
         )["UserPoolClient"]["ClientId"]
-        return cls(endpoint, f"{name}-jobs", queue, pool, client, f"/tinyllama/{name}")
+        return cls(endpoint, f"{name}-jobs", queue, pool, client, f"/tinyllama/{name}", dead_letters)
+
+    @property
+    def secret(self) -> str:
+        """The secret's name; nobody has made it yet."""
+        return f"{self.prefix.removeprefix('/')}/openai-api-key"
 
     def client(self, service: str) -> Any:
         return client_of(service, self.endpoint)
@@ -320,8 +331,10 @@ class Stack:
             "AISTRATUS_ENV": "test",
             "JOBS_TABLE": self.table,
             "QUEUE_URL": self.queue_url,
+            "DEAD_LETTER_URL": self.dead_letter_url,
             "USER_POOL_ID": self.pool_id,
             "CLIENT_ID": self.client_id,
+            "OPENAI_SECRET": self.secret,
             "LEDGER_PREFIX": self.prefix,
             "RATE_PER_MINUTE": "1000",
             "AWS_REGION": REGION,
@@ -451,6 +464,11 @@ class Signer:
 
     pem: str
     kid: str
+
+    @classmethod
+    def create(cls, kid: str) -> Signer:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        return cls(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode(), kid)
 
     @property
     def public_jwk(self) -> dict[str, Any]:

@@ -48,6 +48,13 @@ def group(judge: Judge, vpc: str) -> str:
     return identifier
 
 
+def attached_gateway(judge: Judge, vpc: str) -> str:
+    """An internet gateway, without which no NAT gateway works."""
+    identifier: str = judge("ec2").create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    judge("ec2").attach_internet_gateway(InternetGatewayId=identifier, VpcId=vpc)
+    return identifier
+
+
 def end(judge: Judge, instance: str) -> None:
     judge("ec2").terminate_instances(InstanceIds=[instance])
     await_state(judge.connect, instance, "terminated")

@@ -21,7 +21,7 @@ from embedded_cloud_parts import (
     run_instance,
     unique,
 )
-from strict_judge import Judge, end, group, subnet
+from strict_judge import Judge, attached_gateway, end, group, subnet
 
 
 def test_subnet_in_use(judge: Judge, vpc: str) -> None:
@@ -81,13 +81,36 @@ def test_vpc_in_use(judge: Judge, vpc: str) -> None:
 
 def test_address_in_use(judge: Judge, vpc: str) -> None:
     ec2 = judge("ec2")
+    attached_gateway(judge, vpc)
     address = ec2.allocate_address(Domain="vpc")["AllocationId"]
     gateway = ec2.create_nat_gateway(SubnetId=subnet(judge, vpc), AllocationId=address)["NatGateway"]["NatGatewayId"]
     assert refused(ec2.release_address, AllocationId=address) == "InvalidIPAddress.InUse"
     ec2.delete_nat_gateway(NatGatewayId=gateway)
-    for found in ec2.describe_addresses(AllocationIds=[address])["Addresses"]:
-        if "AssociationId" in found:
-            ec2.disassociate_address(AssociationId=found["AssociationId"])
+    ec2.release_address(AllocationId=address)
+
+
+def test_nat_fails(judge: Judge, vpc: str) -> None:
+    """Without an internet gateway, or with an address that is taken; a failed one holds nothing."""
+    ec2, place = judge("ec2"), subnet(judge, vpc)
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    wanted = {"SubnetId": place, "AllocationId": address}
+
+    def outcome() -> tuple[str, str]:
+        made = ec2.create_nat_gateway(**wanted)["NatGateway"]
+        return made["State"], made.get("FailureCode", "")
+
+    assert outcome() == ("failed", "Gateway.NotAttached")
+    way_out = attached_gateway(judge, vpc)
+    assert outcome() == ("available", "")
+    assert outcome() == ("failed", "Resource.AlreadyAssociated")
+    detach = {"InternetGatewayId": way_out, "VpcId": vpc}
+    assert refused(ec2.detach_internet_gateway, **detach) == "DependencyViolation"
+    assert refused(ec2.delete_subnet, SubnetId=place) == "DependencyViolation"
+    in_vpc = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "state", "Values": ["available"]}]
+    (gateway,) = ec2.describe_nat_gateways(Filter=in_vpc)["NatGateways"]
+    ec2.delete_nat_gateway(NatGatewayId=gateway["NatGatewayId"])
+    ec2.detach_internet_gateway(**detach)
+    ec2.delete_subnet(SubnetId=place)
     ec2.release_address(AllocationId=address)
 
 
@@ -346,7 +369,54 @@ def test_secret_scheduled(judge: Judge) -> None:
     secrets.create_secret(Name=name, SecretString="x")
     secrets.delete_secret(SecretId=name)
     assert refused(secrets.create_secret, Name=name, SecretString="y") == "InvalidRequestException"
+    assert refused(secrets.put_secret_value, SecretId=name, SecretString="y") == "InvalidRequestException"
+    assert refused(secrets.tag_resource, SecretId=name, Tags=[]) == "InvalidRequestException"
     secrets.restore_secret(SecretId=name)
     assert secrets.get_secret_value(SecretId=name)["SecretString"] == "x"
     secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
     secrets.create_secret(Name=name, SecretString="y")
+
+
+# --- CloudWatch -------------------------------------------------------------------------------------------------------
+
+
+def plain_alarm(**changed: Any) -> dict[str, Any]:
+    return {
+        "AlarmName": unique("a"), "Namespace": "N", "MetricName": "m", "Statistic": "Sum", "Period": 300,
+        "EvaluationPeriods": 3, "Threshold": 1.0, "ComparisonOperator": "GreaterThanThreshold", **changed,
+    }  # fmt: skip
+
+
+def test_alarm_one_source(judge: Judge) -> None:
+    put = judge("cloudwatch").put_metric_alarm
+    stat = {"Metric": {"Namespace": "N", "MetricName": "m"}, "Period": 60, "Stat": "Sum"}
+    metric = {"Id": "m", "MetricStat": stat, "ReturnData": False}
+    watched = {"Id": "e", "Expression": "m * 2", "ReturnData": True}
+    assert refused(put, **plain_alarm(Metrics=[watched, metric])) == "InvalidParameterCombination"
+    assert refused(put, **plain_alarm(ExtendedStatistic="p95")) == "InvalidParameterCombination"
+    math = plain_alarm()
+    for name in ("Namespace", "MetricName", "Statistic", "Period"):
+        del math[name]
+    assert refused(put, **math, Metrics=[watched, {**metric, "ReturnData": True}]) == "ValidationError"
+    put(**math, Metrics=[watched, metric])
+    put(**plain_alarm())
+
+
+def test_alarm_period(judge: Judge) -> None:
+    put = judge("cloudwatch").put_metric_alarm
+    assert refused(put, **plain_alarm(Period=90)) == "ValidationError"
+    assert refused(put, **plain_alarm(EvaluationPeriods=289)) == "ValidationError"
+    put(**plain_alarm(Period=3_600, EvaluationPeriods=168))
+    put(**plain_alarm(Period=10))
+
+
+def test_dashboard_body(judge: Judge) -> None:
+    put, name = judge("cloudwatch").put_dashboard, unique("d")
+    text = {"type": "text", "properties": {"markdown": "hello"}}
+    row = ["AWS/SQS", "NumberOfMessagesSent", "QueueName"]
+    graph = {"type": "metric", "properties": {"region": REGION, "metrics": [row]}}
+    for widget in ({**text, "type": "picture"}, {**text, "x": 20}, {"type": "metric", "properties": {}}, graph):
+        body = json.dumps({"widgets": [text, widget]})
+        assert refused(put, DashboardName=name, DashboardBody=body) == "InvalidParameterInput"
+    row.append("jobs")
+    put(DashboardName=name, DashboardBody=json.dumps({"widgets": [text, graph]}))

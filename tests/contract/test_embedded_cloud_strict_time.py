@@ -27,7 +27,7 @@ from embedded_cloud_parts import (
     unique,
     zipped,
 )
-from strict_judge import Judge, end, group, subnet
+from strict_judge import Judge, attached_gateway, end, group, subnet
 
 from aistratus import local
 from aistratus.local.process import Running
@@ -84,6 +84,8 @@ def test_not_found_yet(judge: Judge, vpc: str) -> None:
     """Each kind: by id, in a listing, by a call that names it, and only what is new."""
     ec2, place = judge("ec2"), subnet(judge, vpc)
     wanted = {"ImageId": image(judge.connect), "InstanceType": "t3.small", "MinCount": 1, "MaxCount": 1}
+    attached_gateway(judge, vpc)
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
     judge.delay("not-found-yet", 2)
     assert ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"]
     endpoint = ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=f"com.amazonaws.{REGION}.s3")["VpcEndpoint"]
@@ -104,6 +106,12 @@ def test_not_found_yet(judge: Judge, vpc: str) -> None:
         ("describe_security_groups", "GroupIds", "InvalidGroup.NotFound"): group(judge, vpc),
         ("describe_vpc_endpoints", "VpcEndpointIds", "InvalidVpcEndpointId.NotFound"): endpoint["VpcEndpointId"],
         ("describe_key_pairs", "KeyPairIds", "InvalidKeyPair.NotFound"): key["KeyPairId"],
+        ("describe_addresses", "AllocationIds", "InvalidAllocationID.NotFound"): ec2.allocate_address(Domain="vpc")[
+            "AllocationId"
+        ],
+        ("describe_nat_gateways", "NatGatewayIds", "NatGatewayNotFound"): ec2.create_nat_gateway(
+            SubnetId=place, AllocationId=address
+        )["NatGateway"]["NatGatewayId"],
         ("describe_instances", "InstanceIds", "InvalidInstanceID.NotFound"): ec2.run_instances(
             **wanted, SubnetId=place
         )["Instances"][0]["InstanceId"],
@@ -117,6 +125,8 @@ def test_not_found_yet(judge: Judge, vpc: str) -> None:
     change = {"SubnetId": young, "MapPublicIpOnLaunch": {"Value": True}}
     assert refused(ec2.modify_subnet_attribute, **change) == "InvalidSubnetID.NotFound"
     ec2.modify_subnet_attribute(**change)
+    young = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    assert refused(ec2.create_nat_gateway, SubnetId=place, AllocationId=young) == "InvalidElasticIpID.NotFound"
     judge.order(reset=True)
     end(judge, made["describe_instances", "InstanceIds", "InvalidInstanceID.NotFound"])
 
@@ -148,6 +158,7 @@ def test_interface_lingers(judge: Judge, vpc: str) -> None:
 
 def test_nat_lingers(judge: Judge, vpc: str) -> None:
     ec2, place = judge("ec2"), subnet(judge, vpc)
+    attached_gateway(judge, vpc)
     address = ec2.allocate_address(Domain="vpc")["AllocationId"]
     gateway = ec2.create_nat_gateway(SubnetId=place, AllocationId=address)["NatGateway"]["NatGatewayId"]
     judge.delay("nat-lingers", 2)
@@ -156,11 +167,19 @@ def test_nat_lingers(judge: Judge, vpc: str) -> None:
     assert refused(ec2.delete_subnet, SubnetId=place) == "DependencyViolation"
     states = [ec2.describe_nat_gateways(NatGatewayIds=[gateway])["NatGateways"][0]["State"] for _ in range(3)]
     assert states == ["deleting", "deleting", "deleted"]
-    for found in ec2.describe_addresses(AllocationIds=[address])["Addresses"]:
-        if "AssociationId" in found:
-            ec2.disassociate_address(AssociationId=found["AssociationId"])
     ec2.release_address(AllocationId=address)
     ec2.delete_subnet(SubnetId=place)
+
+
+def test_nat_pending(judge: Judge, vpc: str) -> None:
+    ec2, place = judge("ec2"), subnet(judge, vpc)
+    attached_gateway(judge, vpc)
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    judge.delay("nat-pending", 2)
+    made = ec2.create_nat_gateway(SubnetId=place, AllocationId=address)["NatGateway"]
+    gateway = made["NatGatewayId"]
+    states = [ec2.describe_nat_gateways(NatGatewayIds=[gateway])["NatGateways"][0]["State"] for _ in range(3)]
+    assert [made["State"], *states] == ["pending", "pending", "pending", "available"]
 
 
 def test_profile_not_propagated(judge: Judge) -> None:
@@ -271,6 +290,18 @@ def test_queue_lingers(judge: Judge) -> None:
     assert code == "AWS.SimpleQueueService.NonExistentQueue"
 
 
+def test_secret_lingers(judge: Judge) -> None:
+    secrets, name = judge("secretsmanager"), unique("secret")
+    judge.delay("secret-lingers", 2)
+    secrets.create_secret(Name=name)
+    secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+    assert ["DeletedDate" in secrets.describe_secret(SecretId=name) for _ in range(2)] == [True, True]
+    assert refused(secrets.describe_secret, SecretId=name) == "ResourceNotFoundException"
+    assert [refused(secrets.create_secret, Name=name) for _ in range(2)] == ["InvalidRequestException"] * 2
+    secrets.create_secret(Name=name)
+    assert "DeletedDate" not in secrets.describe_secret(SecretId=name)
+
+
 def test_bucket_name_busy(judge: Judge) -> None:
     s3, wanted = judge("s3"), {"Bucket": unique("bucket"), "CreateBucketConfiguration": {"LocationConstraint": REGION}}
     judge.delay("bucket-name-busy", 2)
@@ -314,3 +345,30 @@ def test_api_throttled(judge: Judge) -> None:
     judge("apigatewayv2").get_apis()
     assert refused(judge("apigatewayv2").get_apis) == "TooManyRequestsException"
     judge("apigatewayv2").get_apis()
+
+
+def published(judge: Judge) -> dict[str, str]:
+    """A new function with an alias, as calls on provisioned concurrency name it."""
+    name = function(judge.connect)
+    version = judge("lambda").publish_version(FunctionName=name)["Version"]
+    judge("lambda").create_alias(FunctionName=name, Name="live", FunctionVersion=version)
+    return {"FunctionName": name, "Qualifier": "live"}
+
+
+def test_provisioned_in_progress(judge: Judge) -> None:
+    client, which = judge("lambda"), published(judge)
+    judge.delay("provisioned-in-progress", 1)
+    client.put_provisioned_concurrency_config(**which, ProvisionedConcurrentExecutions=2)
+    states = [client.get_provisioned_concurrency_config(**which)["Status"] for _ in range(2)]
+    assert states == ["IN_PROGRESS", "READY"]
+
+
+def test_provisioning_fails(judge: Judge) -> None:
+    client, which = judge("lambda"), published(judge)
+    judge.delay("provisioning-fails", 1)
+    client.put_provisioned_concurrency_config(**which, ProvisionedConcurrentExecutions=2)
+    assert client.get_provisioned_concurrency_config(**which)["Status"] == "FAILED"
+    client.put_provisioned_concurrency_config(**which, ProvisionedConcurrentExecutions=2)
+    assert client.get_provisioned_concurrency_config(**which)["Status"] == "READY"
+    client.delete_alias(FunctionName=which["FunctionName"], Name="live")
+    assert refused(client.get_provisioned_concurrency_config, **which) == "ResourceNotFoundException"

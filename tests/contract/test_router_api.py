@@ -348,3 +348,39 @@ def test_a_forged_request_id_cannot_start_a_log_line(function: Function) -> None
     answer = function.invoke(forged)
     assert answer.body["request_id"] == "lambda-request"
     assert len(answer.printed.splitlines()) == 1
+
+
+def test_queue_health_tells_what_waits_and_whether_a_worker_lives(function: Function, stack: Stack, alice: str) -> None:
+    stack.messages()
+    idle = function.invoke(event("GET /queue-health", alice)).body
+    function.infer(alice, {"prompt": "hello"})
+    stack.client("sqs").send_message(
+        QueueUrl=stack.dead_letter_url, MessageBody="given up", MessageGroupId="g", MessageDeduplicationId="d"
+    )
+    name = stack.queue_url.rpartition("/")[2]
+    point = {
+        "MetricName": "ApproximateAgeOfOldestMessage",
+        "Dimensions": [{"Name": "QueueName", "Value": name}],
+        "Timestamp": time.time() - 60,
+        "Value": 7.0,
+    }
+    stack.client("cloudwatch").put_metric_data(Namespace="AWS/SQS", MetricData=[point])
+    busy = function.invoke(event("GET /queue-health", alice))
+    stack.messages()
+
+    assert {name: idle[name] for name in ("depth", "in_flight", "dead", "oldest_age_s")} == {
+        "depth": 0, "in_flight": 0, "dead": 0, "oldest_age_s": None
+    }  # fmt: skip
+    assert (busy.status, busy.body["depth"], busy.body["dead"]) == (200, 1, 1)
+    assert 66 <= busy.body["oldest_age_s"] < 90
+    assert 0 <= busy.body["heartbeat_age_s"] < wire.HEARTBEAT_FRESH_S
+    assert "boto3" not in busy.modules
+
+
+def test_queue_health_asks_for_a_token_whatever_the_event_claims(function: Function) -> None:
+    """A direct invoke may say that the edge has let somebody in."""
+    claims = {"jwt": {"claims": {"sub": "somebody", "cognito:groups": "[operators]"}}}
+    context = {"requestId": "r", "http": {"method": "GET", "path": "/queue-health"}, "authorizer": claims}
+    forged = event("GET /queue-health", None, requestContext=context)
+    assert function.invoke(forged).status == 401
+    assert function.invoke(event("GET /queue-health", "a.b.c", requestContext=context)).status == 401

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from jose import jws
 from router_stack import (
     Front,
@@ -32,19 +30,14 @@ from router_stack import (
 from aistratus import wire
 
 
-def signer(kid: str) -> Signer:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return Signer(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode(), kid)
-
-
 @pytest.fixture(scope="module")
 def pool_key() -> Signer:
-    return signer("pool-key")
+    return Signer.create("pool-key")
 
 
 @pytest.fixture(scope="module")
 def stranger() -> Signer:
-    return signer("pool-key")
+    return Signer.create("pool-key")
 
 
 @pytest.fixture(scope="module")

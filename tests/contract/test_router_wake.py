@@ -212,3 +212,37 @@ def test_a_repeated_request_finds_its_job_even_when_the_node_cannot_start(
     stack.beat(age_s=60)
     assert function.infer(alice, {"prompt": "hello"}, key="key-asleep").status == 202
     assert function.infer(alice, {"prompt": "other"}, key="key-asleep").status == 409
+
+
+def test_a_node_that_the_budget_stopped_stays_off_until_the_month_ends(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    instance = stack.node()
+    stack.put({"pk": wire.BUDGET_PK, "at_ms": 1, "expires_at": int(time.time()) + 600})
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)
+    assert "the budget's limit is reached" in answer.body["detail"]
+    assert 500 < int(answer.headers["retry-after"]) <= 600
+    assert front.operations.count("StartInstances") == 0
+    assert stack.jobs() == []
+
+    stack.put({"pk": wire.BUDGET_PK, "at_ms": 1, "expires_at": int(time.time()) - 1})
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert state(stack, instance) in ("pending", "running")
+
+
+def test_a_node_that_was_started_by_hand_answers_whatever_the_budget_says(
+    function: Function, stack: Stack, alice: str
+) -> None:
+    stack.put({"pk": wire.BUDGET_PK, "at_ms": 1, "expires_at": int(time.time()) + 10**7})
+    assert int(function.infer(alice, {"prompt": "hello"}).headers["retry-after"]) == 3_600
+    stack.beat()
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "ready"
+
+
+def test_the_event_that_keeps_the_router_warm_is_answered_at_once(function: Function, front: Front) -> None:
+    answer = function.invoke(dict(wire.WARM))
+    assert (answer.status, answer.body, answer.printed) == (200, {"status": "warm"}, "")
+    assert front.operations == []
+    assert not {"boto3", "jose"} & answer.modules
+    assert function.invoke({**wire.WARM, "routeKey": "POST /infer", "headers": {}}).status == 401

@@ -55,7 +55,10 @@ class Account:
     def __init__(self, endpoint: str) -> None:
         session = boto3.Session(aws_access_key_id="judge", aws_secret_access_key="judge", region_name=REGION)
         config = Config(proxies={}, retries={"mode": "standard", "total_max_attempts": 5})
-        services = ("ec2", "iam", "s3", "dynamodb", "sqs", "cognito-idp", "lambda", "apigatewayv2", "logs", "ssm")
+        services = (
+            "ec2", "iam", "s3", "dynamodb", "sqs", "cognito-idp", "lambda", "apigatewayv2", "logs", "ssm", "sns",
+            "budgets", "cloudwatch", "events", "scheduler", "secretsmanager",
+        )  # fmt: skip
         self.clients: dict[str, Any] = {
             service: session.client(service, endpoint_url=endpoint, config=config) for service in services
         }
@@ -64,7 +67,7 @@ class Account:
         """Everything there is."""
         listings = (
             _network, _instances, _key_pairs, _roles, _profiles, _buckets, _tables, _queues, _pools, _functions, _apis,
-            _log_groups, _parameters,
+            _log_groups, _parameters, _topics, _budgets, _rules, _schedules, _alarms, _dashboards, _secrets,
         )  # fmt: skip
         with ThreadPoolExecutor(max_workers=4) as pool:
             listed = pool.map(self._listed, listings)
@@ -105,7 +108,7 @@ def _belongs(thing: Thing, env: str) -> bool:
     if "Env" in thing.tags:
         return thing.tags.get("Project") == "tinyllama" and thing.tags["Env"] == env
     starts = (f"tinyllama-{env}-", f"/aws/lambda/tinyllama-{env}-", f"/aws/vendedlogs/tinyllama-{env}-",
-              f"/tinyllama/{env}/")  # fmt: skip
+              f"/tinyllama/{env}/", f"tinyllama/{env}/")  # fmt: skip
     return thing.name.startswith(starts)
 
 
@@ -115,7 +118,7 @@ def shape(things: Iterable[Thing], env: str) -> Shape:
 
 
 def _without_env(text: str, env: str) -> str:
-    return text.replace(f"tinyllama-{env}-", "tinyllama-*-").replace(f"/tinyllama/{env}/", "/tinyllama/*/")
+    return text.replace(f"tinyllama-{env}-", "tinyllama-*-").replace(f"tinyllama/{env}/", "tinyllama/*/")
 
 
 def missing_ids(things: Iterable[Thing], env: str) -> list[str]:
@@ -187,7 +190,7 @@ def _network(clients: Mapping[str, Any]) -> Iterator[Thing]:
         yield _ec2("security group", "GroupId", group, (group["GroupName"], rules))
     for nat in _pages(ec2, "describe_nat_gateways", "NatGateways"):
         if nat["State"] != "deleted":
-            yield _ec2("NAT gateway", "NatGatewayId", nat)
+            yield _ec2("NAT gateway", "NatGatewayId", nat, nat["State"])
     for address in ec2.describe_addresses()["Addresses"]:
         yield _ec2("address", "AllocationId", address)
 
@@ -293,6 +296,12 @@ def _parameters(clients: Mapping[str, Any]) -> Iterator[Thing]:
         yield Thing(kind="parameter", id=entry["Name"], name=entry["Name"], tags={"value": entry["Value"]})
 
 
+def _secrets(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    for entry in _pages(clients["secretsmanager"], "list_secrets", "SecretList", IncludePlannedDeletion=True):
+        facts = f"{'scheduled' if entry.get('DeletedDate') else ''} {len(entry.get('SecretVersionsToStages') or {})}"
+        yield Thing(kind="secret", id=entry["Name"], name=entry["Name"], tags=_tags(entry.get("Tags")), facts=facts)
+
+
 # --- sign-in --------------------------------------------------------------------------------------------------------
 
 
@@ -338,15 +347,20 @@ def _functions(clients: Mapping[str, Any]) -> Iterator[Thing]:
             versions[version["Version"]] = content
             yield Thing(kind="version", id=f"{name}:{version['Version']}", parent=parent, facts=f"{content}{twice}")
         for alias in _pages(client, "list_aliases", "Aliases", FunctionName=name):
-            policy = _unless(
-                {"ResourceNotFoundException"}, client.get_policy, FunctionName=name, Qualifier=alias["Name"]
-            )
             identity = f"{name}:{alias['Name']}"
             behind = str(versions.get(alias["FunctionVersion"]))
             yield Thing(kind="alias", id=identity, name=alias["Name"], parent=parent, facts=behind)
-            for statement in json.loads(policy.get("Policy", '{"Statement":[]}'))["Statement"]:
-                sid = statement["Sid"]
-                yield Thing(kind="statement", id=f"{identity}:{sid}", name=sid, parent=parent)
+            yield from _statements(client, name, identity, Qualifier=alias["Name"])
+        yield from _statements(client, name, name)
+
+
+def _statements(client: Any, function: str, where: str, **qualifier: str) -> Iterator[Thing]:
+    """Who may invoke a function, or one of its aliases."""
+    policy = _unless({"ResourceNotFoundException"}, client.get_policy, FunctionName=function, **qualifier)
+    for statement in json.loads(policy.get("Policy", '{"Statement":[]}'))["Statement"]:
+        sid = statement["Sid"]
+        facts = json.dumps(statement["Principal"], sort_keys=True)
+        yield Thing(kind="statement", id=f"{where}:{sid}", name=sid, parent=("function", function), facts=facts)
 
 
 def _apis(clients: Mapping[str, Any]) -> Iterator[Thing]:
@@ -377,3 +391,90 @@ def _log_groups(clients: Mapping[str, Any]) -> Iterator[Thing]:
         arn = group["arn"].removesuffix(":*")
         tags = logs.list_tags_for_resource(resourceArn=arn)["tags"]
         yield Thing(kind="log group", id=name, name=name, tags=tags, facts=str(group.get("retentionInDays")))
+        for entry in _pages(logs, "describe_metric_filters", "metricFilters", logGroupName=name):
+            facts = f"{entry['filterPattern']} {[made['metricName'] for made in entry['metricTransformations']]}"
+            identity = f"{name}:{entry['filterName']}"
+            yield Thing(kind="metric filter", id=identity, name=entry["filterName"], parent=("log group", name),
+                        facts=facts)  # fmt: skip
+
+
+# --- who is told ----------------------------------------------------------------------------------------------------
+
+
+def _topics(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    sns = clients["sns"]
+    for topic in _pages(sns, "list_topics", "Topics"):
+        arn = topic["TopicArn"]
+        name = arn.rpartition(":")[2]
+        tags = _tags(sns.list_tags_for_resource(ResourceArn=arn)["Tags"])
+        statements = json.loads(sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"])["Statement"]
+        facts = str([statement.get("Principal") for statement in statements])
+        yield Thing(kind="topic", id=name, name=name, tags=tags, facts=facts)
+        for entry in _pages(sns, "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn):
+            whom = f"{entry['Protocol']} {entry['Endpoint']}"
+            facts = "confirmed" if entry["SubscriptionArn"].startswith("arn:") else entry["SubscriptionArn"]
+            yield Thing(kind="subscription", id=f"{name}:{whom}", name=whom, parent=("topic", name), facts=facts)
+
+
+def _budgets(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    client, account = clients["budgets"], "123456789012"
+    for budget in _pages(client, "describe_budgets", "Budgets", AccountId=account, ShowFilterExpression=True):
+        name = budget["BudgetName"]
+        arn = f"arn:aws:budgets::{account}:budget/{name}"
+        tags = _tags(client.list_tags_for_resource(ResourceARN=arn)["ResourceTags"])
+        about = {"AccountId": account, "BudgetName": name}
+        notices = [
+            (notice["NotificationType"], notice["Threshold"])
+            for notice in _pages(client, "describe_notifications_for_budget", "Notifications", **about)
+        ]
+        facts = str((budget["BudgetLimit"], sorted(notices), "FilterExpression" in budget))
+        yield Thing(kind="budget", id=name, name=name, tags=tags, facts=facts)
+
+
+# --- what happens by the clock --------------------------------------------------------------------------------------
+
+
+def _rules(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    events = clients["events"]
+    for rule in _pages(events, "list_rules", "Rules"):
+        name = rule["Name"]
+        tags = _tags(events.list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"])
+        listed = _pages(events, "list_targets_by_rule", "Targets", Rule=name)
+        targets = [target["Arn"].partition(":function:")[2] for target in listed]
+        facts = str((rule.get("ScheduleExpression"), rule["State"], targets))
+        yield Thing(kind="rule", id=name, name=name, tags=tags, facts=facts)
+
+
+def _schedules(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    scheduler = clients["scheduler"]
+    for group in _pages(scheduler, "list_schedule_groups", "ScheduleGroups"):
+        tags = _tags(scheduler.list_tags_for_resource(ResourceArn=group["Arn"])["Tags"])
+        yield Thing(kind="schedule group", id=group["Name"], name=group["Name"], tags=tags)
+    for listed in _pages(scheduler, "list_schedules", "Schedules"):
+        group, name = listed["GroupName"], listed["Name"]
+        about = scheduler.get_schedule(GroupName=group, Name=name)
+        facts = str((about["ScheduleExpression"], about["State"], about["Target"]["Arn"].partition(":function:")[2]))
+        yield Thing(kind="schedule", id=f"{group}/{name}", name=name, parent=("schedule group", group), facts=facts)
+
+
+# --- alarms and dashboards ------------------------------------------------------------------------------------------
+
+
+def _alarms(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    cloudwatch = clients["cloudwatch"]
+    for alarm in _pages(cloudwatch, "describe_alarms", "MetricAlarms"):
+        name = alarm["AlarmName"]
+        tags = _tags(cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"])
+        watched = alarm.get("MetricName") or [query.get("Expression") for query in alarm["Metrics"]]
+        facts = str((watched, alarm["Threshold"], alarm.get("Period"), len(alarm["AlarmActions"])))
+        yield Thing(kind="alarm", id=name, name=name, tags=tags, facts=facts)
+
+
+def _dashboards(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    cloudwatch = clients["cloudwatch"]
+    for entry in _pages(cloudwatch, "list_dashboards", "DashboardEntries"):
+        name = entry["DashboardName"]
+        tags = _tags(cloudwatch.list_tags_for_resource(ResourceARN=entry["DashboardArn"])["Tags"])
+        body = json.loads(cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"])
+        facts = str([widget["properties"].get("title") for widget in body["widgets"]])
+        yield Thing(kind="dashboard", id=name, name=name, tags=tags, facts=facts)

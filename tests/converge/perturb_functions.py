@@ -130,6 +130,12 @@ def _move(aws: Cloud, found: Found, version: str, weights: dict[str, float] | No
     )
 
 
+def _provisioned(aws: Cloud, found: Found) -> None:
+    aws.lambda_.put_provisioned_concurrency_config(
+        FunctionName=found.ids["function"], Qualifier="live", ProvisionedConcurrentExecutions=7
+    )
+
+
 # --- permissions ------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +184,7 @@ PERTURB: dict[tuple[type, str], Perturbation] = {
     (Alias, "log_group"): _moved(LoggingConfig={"LogGroup": "/somebody"}),
     (Alias, "published"): _unpublished,
     (Alias, "routing"): _routed,
+    (Alias, "provisioned"): _provisioned,
     (InvokePermission, "api"): _permission(api="0123456789"),
     (InvokePermission, "path"): _permission(path="*/GET/elsewhere"),
     (InvokePermission, "principal"): _permission(principal="events.amazonaws.com"),

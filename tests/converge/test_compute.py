@@ -44,7 +44,7 @@ def node_stack() -> dict[str, Any]:
         key="node",
         image=IMAGE,
         type="t3.small",
-        subnet=Ref(subnet),
+        subnets=(Ref(subnet),),
         security_groups=(Ref(group),),
         key_pair=Ref(pair, "name"),
         profile=Ref(profile, "name"),

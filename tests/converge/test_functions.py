@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from converge_engine import Engine
@@ -62,6 +65,19 @@ def stack(text: str = "hello", *, more: dict[str, str] | None = None) -> list[Re
         key="router_permission", function=Ref(live, "function"), alias=Ref(live, "arn"), api=Ref(api)
     )
     return [permission, live, router, api, role]
+
+
+@pytest.fixture
+def judge(endpoint: str) -> Iterator[Callable[..., None]]:
+    """Asks the strict cloud for a rule about time; what was asked for ends with the test."""
+
+    def order(**wanted: Any) -> None:
+        request = urllib.request.Request(f"{endpoint}/_aistratus/strict", json.dumps(wanted).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert answer.status == 200
+
+    yield order
+    order(reset=True)
 
 
 def versions(aws: Cloud) -> list[str]:
@@ -219,10 +235,38 @@ def test_a_function_with_our_name_without_our_tags_is_refused_and_left_alone(
     assert config["CodeSha256"] == digest(content)
 
 
-def test_a_run_with_nothing_to_do_makes_four_calls_for_a_function_an_alias_and_a_permission(
+def test_provisioned_environments_are_waited_for_told_when_they_fail_and_taken_away(
+    aws: Cloud, engine: Engine, judge: Callable[..., None]
+) -> None:
+    def live(number: int) -> list[Resource]:
+        return [replace(one, provisioned=number) if isinstance(one, Alias) else one for one in stack()]
+
+    def kept_ready() -> tuple[int, str] | None:
+        try:
+            config = aws.lambda_.get_provisioned_concurrency_config(FunctionName=aws.name("router"), Qualifier="live")
+        except aws.lambda_.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+            return None
+        return config["RequestedProvisionedConcurrentExecutions"], config["Status"]
+
+    judge(rule="provisioned-in-progress", calls=2)
+    engine.up(*live(3))
+    assert kept_ready() == (3, "READY")
+    assert engine.plan(*live(3)).empty
+    judge(rule="provisioning-fails", calls=1)
+    (failed,) = engine.try_up(*live(4)).failures
+    assert "FUNCTION_ERROR_INIT_FAILURE" in str(failed.error)
+    assert engine.differences(*live(4)) == {"router_live": {"provisioned"}}
+    engine.up(*live(4))
+    assert kept_ready() == (4, "READY")
+    engine.up(*live(0))
+    assert kept_ready() is None
+    assert engine.plan(*live(0)).empty
+
+
+def test_a_run_with_nothing_to_do_makes_five_calls_for_a_function_an_alias_and_a_permission(
     aws: Cloud, engine: Engine
 ) -> None:
     engine.up(*stack())
     others = [resource for resource in stack() if resource.key in ("api", "router_role")]
     base = engine.calls(lambda: engine.plan(*others))
-    assert engine.calls(lambda: engine.plan(*stack())) - base <= 4
+    assert engine.calls(lambda: engine.plan(*stack())) - base <= 5

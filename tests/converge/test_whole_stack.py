@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 from account_listing import Account, Thing, difference, missing_ids, shape
-from whole_stack import DEMO_MODEL, Env
+from whole_stack import ALL_ON, DEMO_MODEL, Env
 
 import aistratus.resources
 from aistratus.core.errors import Stranger
 from aistratus.core.graph import Stack
 from aistratus.core.resource import Found, Resource, kinds, reconciler
 from aistratus.local import process
-from aistratus.package import Package, router_zip, worker_zip
+from aistratus.package import Package, functions_zip, router_zip, worker_zip
 from aistratus.resources.functions import Alias
 from aistratus.resources.leftovers import NetworkInterface, Volume
 
@@ -65,12 +65,14 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def packages() -> tuple[Package, Package]:
-    return router_zip(), worker_zip()
+def packages() -> tuple[Package, Package, Package]:
+    return router_zip(), functions_zip(), worker_zip()
 
 
 @pytest.fixture(scope="module")
-def make_env(endpoint: str, packages: tuple[Package, Package], tmp_path_factory: pytest.TempPathFactory) -> MakeEnv:
+def make_env(
+    endpoint: str, packages: tuple[Package, Package, Package], tmp_path_factory: pytest.TempPathFactory
+) -> MakeEnv:
     home = tmp_path_factory.mktemp("operator")
     return lambda name, **options: Env(name, endpoint=endpoint, packages=packages, home=home, **options)
 
@@ -88,6 +90,16 @@ def env_name() -> str:
 def built(make_env: MakeEnv) -> Env:
     """The whole stack, up."""
     env = make_env(env_name(), model=DEMO_MODEL)
+    env.up()
+    return env
+
+
+@pytest.fixture(scope="module")
+def extras(make_env: MakeEnv, built: Env) -> Env:
+    """What is switched off by default, with all that it stands on, up."""
+    env = make_env(env_name(), settings=ALL_ON)
+    off = {resource.key for resource in built.stack.unwanted}
+    env.stack = env.stack.only(key for key in env.stack.by_key if key in off)
     env.up()
     return env
 
@@ -137,9 +149,9 @@ def test_every_mutable_field_of_every_kind_has_a_change_from_outside() -> None:
     assert sorted(f"{kind.__name__}.{field}" for kind, field in missing) == []
 
 
-def test_every_kind_that_carries_tags_has_a_change_of_them_from_outside(built: Env) -> None:
-    found = built.survey().found
-    tagged = {type(built.stack.by_key[key]) for key, there in found.items() if there.tags is not None}
+def test_every_kind_that_carries_tags_has_a_change_of_them_from_outside(built: Env, extras: Env) -> None:
+    found = [*built.survey().found.values(), *extras.survey().found.values()]
+    tagged = {type(there.state) for there in found if there.tags is not None}
     assert sorted(kind.__name__ for kind in tagged if (kind, "tags") not in PERTURB) == []
 
 
@@ -156,22 +168,23 @@ def _named(value: object) -> str:
 
 
 @pytest.mark.parametrize(("kind", "field"), sorted(PERTURB, key=lambda entry: (_named(entry[0]), entry[1])), ids=_named)
-def test_a_change_from_outside_is_shown_repaired_and_gone(built: Env, kind: type, field: str) -> None:
-    resource = perturbed(built.stack, kind, field)
+def test_a_change_from_outside_is_shown_repaired_and_gone(built: Env, extras: Env, kind: type, field: str) -> None:
+    env = built if any(type(resource) is kind for resource in built.stack.resources) else extras
+    resource = perturbed(env.stack, kind, field)
     if resource is None:
         pytest.skip(f"the stack declares no {kind.__name__} that says anything about {field}")
-    found = reconciler(resource).find(built.cloud.fresh(), resource)
+    found = reconciler(resource).find(env.cloud.fresh(), resource)
     assert found is not None
-    PERTURB[kind, field](built.cloud, found)
+    PERTURB[kind, field](env.cloud, found)
 
-    planned = built.plan()
+    planned = env.plan()
     expected = {resource.key: {field}}
     for key, fields in ALSO.get((kind, field), {}).items():
         expected[key] = expected.get(key, set()) | fields
-    assert built.differences(planned) == expected
+    assert env.differences(planned) == expected
 
-    built.up(planned)
-    assert built.differences(built.plan()) == {}
+    env.up(planned)
+    assert env.differences(env.plan()) == {}
 
 
 # --- down -------------------------------------------------------------------------------------------------------------
@@ -302,7 +315,7 @@ def test_a_lost_ledger_is_written_anew_and_nothing_is_made_twice(built: Env, acc
 def test_down_copes_with_what_somebody_removes_before_and_while_it_runs(make_env: MakeEnv, account: Account) -> None:
     """Half of the stack goes between the look and the removal, then all of it: gone is fine, for every kind."""
     before = account.identities()
-    env = make_env(env_name())
+    env = make_env(env_name(), settings=ALL_ON)
     env.up()
     seen = env.survey()
     gone_first = list(reversed(env.stack.order))[: len(env.stack.order) // 2]

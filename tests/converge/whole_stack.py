@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from converge_engine import ACCOUNT, REGION
 
@@ -32,11 +33,22 @@ DEMO_MODEL = Model(
 )
 
 
+ALL_ON: Mapping[str, Any] = {"network": {"enable_nat_gw": True}}
+"""Settings that switch on all that is off by default."""
+
+
 class Env:
     """One env of the whole stack, in one cloud, with the commands' engine."""
 
     def __init__(
-        self, name: str, *, endpoint: str, packages: tuple[Package, Package], home: Path, model: Model = ASLEEP
+        self,
+        name: str,
+        *,
+        endpoint: str,
+        packages: tuple[Package, Package, Package],
+        home: Path,
+        model: Model = ASLEEP,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.meter = Meter()
@@ -47,28 +59,33 @@ class Env:
             identity=identity,
             clients=Clients(access, self.meter),
             clock=RealClock(),
-            recorded=lambda: self.ledger.read(self.stack.by_key),
+            recorded=lambda: self.ledger.read(self.stack.whole.by_key),
         )
         self.ledger = Ledger(SsmStore(self.cloud), f"/tinyllama/{name}")
-        router, worker = packages
-        self.stack: Stack = describe(
-            load(flags={"env": name}, environ={}, start=home),
-            Names("aws", ACCOUNT, REGION, name),
-            Shipped(
-                router=lambda: router.content,
-                router_sha256=router.sha256_base64,
-                worker=lambda: worker.content,
-                worker_sha256=worker.sha256_hex,
-                model=model,
-                model_content=(lambda: demo_model().open("rb")) if model.key else None,
-                public_key=lambda: public_key(name, home),
-            ),
+        router, functions, worker = packages
+        self._home = home
+        self._shipped = Shipped(
+            router=lambda: router.content,
+            router_sha256=router.sha256_base64,
+            functions=lambda: functions.content,
+            functions_sha256=functions.sha256_base64,
+            worker=lambda: worker.content,
+            worker_sha256=worker.sha256_hex,
+            model=model,
+            model_content=(lambda: demo_model().open("rb")) if model.key else None,
+            public_key=lambda: public_key(name, home),
         )
+        self.stack: Stack = self.declared(settings or {})
 
-    def plan(self) -> Plan:
+    def declared(self, settings: Mapping[str, Any]) -> Stack:
+        """The stack as these settings describe it."""
+        chosen = load(flags={"env": self.name, **settings}, environ={}, start=self._home)
+        return describe(chosen, Names("aws", ACCOUNT, REGION, self.name), self._shipped)
+
+    def plan(self, *, anew: bool = False) -> Plan:
         """What is wanted against what is there now."""
         self._looked = self.cloud.fresh()
-        return plan(self.stack, self._looked, survey(self.stack, self._looked))
+        return plan(self.stack, self._looked, survey(self.stack, self._looked), anew=anew)
 
     def up(self, planned: Plan | None = None) -> Outcome:
         """Makes it so; fails the test with the first error if it can't be done."""
@@ -78,10 +95,14 @@ class Env:
                 raise change.error
         return outcome
 
-    def try_up(self, planned: Plan | None = None) -> Outcome:
-        """Makes it so as far as possible: as the plan says that was made last, or as a new one does."""
-        planned = planned or self.plan()
-        return self._run(self._looked).up(planned)
+    def try_up(self, planned: Plan | None = None, *, anew: bool = False) -> Outcome:
+        """Makes it so as far as possible: as the plan says that was made last, or as a new one does.
+
+        Args:
+            anew: as `--replace` does.
+        """
+        planned = planned or self.plan(anew=anew)
+        return self._run(self._looked).up(planned, replace_allowed=anew)
 
     def survey(self) -> Survey:
         """What is there now."""

@@ -75,7 +75,7 @@ def test_the_contract_is_generated_valid_and_served_to_everybody(stack: Stack) -
 def test_the_contract_has_each_route_of_the_api_and_no_other(stack: Stack, judge: fire.Judge) -> None:
     routes = stack.client("apigatewayv2").get_routes(ApiId=stack.ids["api"]["id"])["Items"]
     declared = {
-        f"{method.upper()} {path}": "security" in operation and operation["security"] != []
+        f"{method.upper()} {path}": bool(operation["security"]) and {} not in operation["security"]
         for path, methods in judge.contract["paths"].items()
         for method, operation in methods.items()
         if method != "parameters"
@@ -237,6 +237,20 @@ def test_no_forged_token_opens_the_gateway_or_the_function(stack: Stack, ada: Pe
             assert at_gateway(stack, token) in (400, 401) if "\0" in token else at_gateway(stack, token) == 401, name
             assert direct(stack, token) == 401, name
         assert not called.is_set(), "nobody fetches a key from where a token says"
+
+
+def test_only_an_operator_hears_how_everything_behind_the_router_is(stack: Stack, ada: Person) -> None:
+    assert httpx.get(f"{stack.api}/health?deep=1").status_code == 401
+    assert ask(stack, ada, "GET", "/health?deep=1").status_code == 403
+    pool, client = stack.ids["user_pool"]["id"], stack.ids["user_client"]["id"]
+    olga = stack.new_person("olga")
+    stack.client("cognito-idp").admin_add_user_to_group(UserPoolId=pool, Username="olga", GroupName="operators")
+    assert ask(stack, olga, "GET", "/health?deep=1").status_code == 403, "her token is from before"
+    answer = ask(stack, stack.sign_in("olga", olga.sub, pool, client), "GET", "/health?deep=1")
+    found = answer.json()
+    assert (answer.status_code, found["status"]) == (200, "ok"), found
+    states = {name: check["state"] for name, check in found["checks"].items()}
+    assert states == {"secret": "unset", "queue": "reachable", "table": "writable", "node": "ready"}
 
 
 def test_huge_tokens_are_refused_before_they_cost_anything(stack: Stack, ada: Person) -> None:

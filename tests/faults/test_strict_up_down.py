@@ -29,19 +29,24 @@ from aistratus.local import process
 from aistratus.local.process import Running
 from aistratus.local.strict import RULES
 from aistratus.node.bootstrap import Model
-from aistratus.package import router_zip, worker_zip
+from aistratus.package import functions_zip, router_zip, worker_zip
 from aistratus.policies import Names
 from aistratus.resources.parameters import SsmStore
-from aistratus.settings import Settings
+from aistratus.settings import NetworkSettings, Settings
 from aistratus.stack import Shipped, describe
 from aistratus.trace import Meter
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 CALLS = 3
+EVERYTHING = Settings(network=NetworkSettings(enable_nat_gw=True))
 EVERY = 6
 
-NEVER_MET = {"gpu-quota": "the node starts with a CPU type", "nat-lingers": "the stack has no NAT gateway"}
+NEVER_MET = {
+    "gpu-quota": "the node starts with a CPU type",
+    "provisioned-in-progress": "no provisioned concurrency is asked for",
+    "provisioning-fails": "no provisioned concurrency is asked for",
+}
 REFUSED = {"no-capacity": "it is told, not waited for"}
 DELAYS = sorted(rule.name for rule in RULES if rule.asked and rule.name not in {*NEVER_MET, *REFUSED})
 
@@ -52,13 +57,19 @@ CONCERNED = {
     "function-in-progress": ["router_live"],
     "iam-throttled": ["node_profile"],
     "interface-lingers": ["node"],
+    "nat-lingers": ["nat_gateway"],
+    "nat-pending": ["nat_gateway"],
     "not-found-yet": ["node"],
     "parameter-throttled": ["router_live"],
     "profile-not-propagated": ["node"],
     "queue-lingers": ["jobs_queue"],
     "queue-settling": ["jobs_queue"],
     "role-not-assumable": ["router"],
+    "schedule-group-lingers": ["schedules"],
+    "scheduler-role-not-assumable": ["daily_summary_schedule"],
+    "secret-lingers": ["openai_api_key"],
     "tags-not-indexed-yet": ["node"],
+    "targets-refused": ["force_stop_permission"],
 }
 """Where each delay is felt: keys that are built, with all that they stand on."""
 
@@ -154,11 +165,11 @@ def product(strict_cloud: Running) -> Iterator[Product]:
     ledger: Ledger
 
     def recorded() -> dict[str, dict[str, str]]:
-        return ledger.read(stack.by_key)
+        return ledger.read(stack.whole.by_key)
 
     aws = Cloud(env=env, identity=identity, clients=Clients(access, Meter()), clock=clock, recorded=recorded)
     ledger = Ledger(SsmStore(aws), f"/tinyllama/{env}")
-    stack = describe(Settings(), Names("aws", ACCOUNT, REGION, env), shipped())
+    stack = describe(EVERYTHING, Names("aws", ACCOUNT, REGION, env), shipped())
     product = Product(strict_cloud, aws, clock, stack, ledger)
     yield product
     product.order(reset=True)
@@ -166,11 +177,13 @@ def product(strict_cloud: Running) -> Iterator[Product]:
 
 def shipped() -> Shipped:
     """The real router and worker, and a model that nobody loads."""
-    router, worker, content = router_zip(), worker_zip(), b"GGUF"
+    router, functions, worker, content = router_zip(), functions_zip(), worker_zip(), b"GGUF"
     sha256 = hashlib.sha256(content).hexdigest()
     return Shipped(
         router=lambda: router.content,
         router_sha256=router.sha256_base64,
+        functions=lambda: functions.content,
+        functions_sha256=functions.sha256_base64,
         worker=lambda: worker.content,
         worker_sha256=worker.sha256_hex,
         model=Model(name="none", sha256=sha256, context_tokens=64, key=f"models/{sha256}.gguf"),
@@ -207,6 +220,9 @@ CHANGES: dict[str, Callable[[Cloud, Product], object]] = {
     "node": lambda aws, product: aws.ec2.modify_instance_attribute(
         InstanceId=_id(product, "node"), InstanceInitiatedShutdownBehavior={"Value": "terminate"}
     ),
+    "openai_api_key": lambda aws, product: aws.secretsmanager.delete_secret(
+        SecretId=_id(product, "openai_api_key"), RecoveryWindowInDays=7
+    ),
     "api_log": lambda aws, product: aws.logs.put_retention_policy(
         logGroupName=_id(product, "api_log"), retentionInDays=3
     ),
@@ -218,8 +234,12 @@ CHANGES: dict[str, Callable[[Cloud, Product], object]] = {
 
 LOSSES: dict[str, Callable[[Cloud, Product], object]] = {
     "s3_endpoint": lambda aws, product: aws.ec2.delete_vpc_endpoints(VpcEndpointIds=[_id(product, "s3_endpoint")]),
+    "nat_gateway": lambda aws, product: aws.ec2.delete_nat_gateway(NatGatewayId=_id(product, "nat_gateway")),
     "node_key": lambda aws, product: aws.ec2.delete_key_pair(KeyPairId=_id(product, "node_key")),
     "router": lambda aws, product: aws.lambda_.delete_function(FunctionName=_id(product, "router")),
+    "openai_api_key": lambda aws, product: aws.secretsmanager.delete_secret(
+        SecretId=_id(product, "openai_api_key"), ForceDeleteWithoutRecovery=True
+    ),
     "dead_letters": lambda aws, product: aws.sqs.delete_queue(QueueUrl=_id(product, "dead_letters", "url")),
 }
 """Things of several kinds, deleted by another hand."""

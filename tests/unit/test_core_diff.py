@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aistratus.core.diff import canonical_policy, diff
-from aistratus.core.resource import UNKNOWN, Found, Ref, Resource, at_create, policy_document
+from aistratus.core.resource import UNKNOWN, Found, Ref, Resource, at_create, one_of, policy_document
 
 TAGS = {"Project": "tinyllama", "Env": "t"}
 
@@ -24,6 +24,7 @@ class Thing(Resource):
     parent: Ref | str | None = None
     policy: Any = policy_document(default=None)
     image: str | None = at_create(default=None)
+    places: tuple[Any, ...] | None = one_of(default=None)
 
 
 values = st.builds(
@@ -132,3 +133,15 @@ def test_an_account_and_its_root_are_one_principal() -> None:
         return {"Statement": [{"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"}]}
 
     assert canonical_policy(policy("123456789012")) == canonical_policy(policy("arn:aws:iam::123456789012:root"))
+
+
+def test_one_of_several_places_will_do_until_it_is_to_be_made_anew() -> None:
+    want = Thing(key="t", places=("first", "second"))
+    for place, differs, differs_anew in (("first", False, False), ("second", False, True), ("third", True, True)):
+        have = Found(state=Thing(key="t", places=(place,)), ids={}, tags=TAGS)
+        assert bool(diff(want, have, TAGS)) is differs
+        assert bool(diff(want, have, TAGS, anew=True)) is differs_anew
+    assert diff(want, Found(state=Thing(key="t"), ids={}, tags=TAGS), TAGS)[0].new == ("first",)
+    # A place that is to be made anew is none of those where it may stay.
+    gone = Thing(key="t", places=(UNKNOWN, "second"))
+    assert diff(gone, Found(state=Thing(key="t", places=("first",)), ids={}, tags=TAGS), TAGS)

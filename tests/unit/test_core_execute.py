@@ -310,3 +310,106 @@ def test_only_takes_a_key_with_what_it_stands_on() -> None:
     assert set(STACK.only(["inner"]).by_key) == {"inner", "outer"}
     with pytest.raises(Failure, match="nothing"):
         STACK.only(["nothing"])
+
+
+# --- what is switched off -------------------------------------------------------------------------------------------
+
+lid = Box(key="lid", inside=Ref(outer))
+ribbon = Box(key="ribbon", inside=Ref(lid))
+WITH_LID = Stack((outer, inner, lid, ribbon))
+WITHOUT_LID = Stack((outer, inner), (lid, ribbon))
+
+
+def test_what_is_switched_off_is_planned_as_a_deletion_and_removed_with_its_record(world: World) -> None:
+    memory = Memory()
+    up(world, WITH_LID, memory=memory)
+    world.log.clear()
+    assert [(c.key, c.action) for c in planned(world, WITHOUT_LID).changes if c.action != "unchanged"] == [
+        ("ribbon", "delete"),
+        ("lid", "delete"),
+    ]
+    outcome = up(world, WITHOUT_LID, memory=memory)
+    assert outcome.ok
+    assert actions(outcome) == {"outer": "unchanged", "inner": "unchanged", "ribbon": "delete", "lid": "delete"}
+    assert world.log == ["remove ribbon", "remove lid"]
+    assert set(Ledger(memory, "/t/e").read(WITH_LID.by_key)) == {"outer", "inner"}
+    assert planned(world, WITHOUT_LID).empty
+
+
+def test_what_is_switched_off_goes_only_after_all_that_is_wanted_is_there(world: World) -> None:
+    up(world, WITH_LID)
+    world.things.pop("inner")
+    world.log.clear()
+    up(world, WITHOUT_LID)
+    assert world.log == ["create inner", "remove ribbon", "remove lid"]
+
+
+def test_nothing_switched_off_is_touched_when_something_wanted_failed(world: World) -> None:
+    up(world, WITH_LID)
+    world.things.pop("inner")
+    world.broken = {"inner": Failure("no")}
+    outcome = up(world, WITHOUT_LID)
+    assert actions(outcome) == {"outer": "unchanged", "inner": "failed", "ribbon": "blocked", "lid": "blocked"}
+    assert {"lid", "ribbon"} <= world.things.keys()
+    world.broken = {}
+    assert up(world, WITHOUT_LID).ok and world.things.keys() == {"outer", "inner"}
+
+
+def test_a_removal_that_fails_is_reported_and_keeps_what_it_stands_on(world: World) -> None:
+    up(world, WITH_LID)
+    world.broken = {"ribbon": Failure("in use")}
+    outcome = up(world, WITHOUT_LID)
+    assert not outcome.ok
+    assert (actions(outcome)["ribbon"], actions(outcome)["lid"]) == ("failed", "blocked")
+    assert not planned(world, WITHOUT_LID).empty
+
+
+def test_a_record_of_something_switched_off_that_is_gone_is_dropped(world: World) -> None:
+    memory = Memory()
+    up(world, WITH_LID, memory=memory)
+    world.things = {key: thing for key, thing in world.things.items() if key in ("outer", "inner")}
+    assert planned(world, WITHOUT_LID).empty
+    up(world, WITHOUT_LID, memory=memory)
+    assert set(Ledger(memory, "/t/e").read(WITH_LID.by_key)) == {"outer", "inner"}
+
+
+def test_an_interrupted_run_leaves_what_is_switched_off_for_the_next(world: World) -> None:
+    up(world, WITH_LID)
+    stop = threading.Event()
+    world.on_change = lambda key: stop.set()
+    outcome = up(world, WITHOUT_LID, stop=stop)
+    assert outcome.interrupted and (actions(outcome)["ribbon"], actions(outcome)["lid"]) == ("delete", "blocked")
+    world.on_change = None
+    assert up(world, WITHOUT_LID).ok and "lid" not in world.things
+
+
+def test_down_takes_what_is_switched_off_along(world: World) -> None:
+    memory = Memory()
+    up(world, WITH_LID, memory=memory)
+    world.log.clear()
+    outcome = run(world, WITHOUT_LID, memory).down(survey(WITHOUT_LID, world))
+    assert outcome.ok and world.things == {} and memory.values == {}
+    assert world.log.index("remove ribbon") < world.log.index("remove lid") < world.log.index("remove outer")
+
+
+def test_what_is_switched_off_goes_before_what_it_stands_on_is_made_anew(world: World) -> None:
+    up(world, WITH_LID)
+    ball = Box(key="outer", shape="ball")
+    lid_of_ball = Box(key="lid", inside=Ref(ball))
+    stack = Stack((ball,), (lid_of_ball, Box(key="ribbon", inside=Ref(lid_of_ball))))
+    world.things.pop("inner")
+    world.log.clear()
+    assert up(world, stack, replace_allowed=True).ok
+    assert world.log == ["remove ribbon", "remove lid", "remove outer", "create outer"]
+
+
+def test_only_leaves_the_rest_of_what_is_switched_off_alone(world: World) -> None:
+    up(world, WITH_LID)
+    assert up(world, WITHOUT_LID.only(["inner"])).ok and "lid" in world.things
+    assert {resource.key for resource in WITHOUT_LID.only(["lid"]).unwanted} == {"lid", "ribbon"}
+    assert up(world, WITHOUT_LID.only(["lid"])).ok and world.things.keys() == {"outer", "inner"}
+
+
+def test_nothing_wanted_may_stand_on_what_is_switched_off() -> None:
+    with pytest.raises(Failure, match="lid"):
+        Stack((outer, ribbon), (lid,))

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from aistratus import package
-from aistratus.package import PackagingError, archive, router_zip, worker_zip
+from aistratus.package import PackagingError, archive, functions_zip, router_zip, worker_zip
 from aistratus.pins import VENDORED, WORKER, WORKER_ROOTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +31,7 @@ def names(content: bytes) -> list[str]:
 
 def test_packing_twice_gives_the_same_bytes() -> None:
     assert router_zip() == router_zip()
+    assert functions_zip() == functions_zip()
     assert worker_zip() == worker_zip()
 
 

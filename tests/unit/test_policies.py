@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from aistratus import policies
+from aistratus.local.shim.policy_evaluation import ALLOWED as ALLOWED_WORD
+from aistratus.local.shim.policy_evaluation import Request, decide
 from aistratus.policies import Document, Names
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,13 +22,21 @@ BUCKET = "tinyllama-prod-data-123456789012-eu-central-1"
 DOCUMENTS: dict[str, Document] = {
     "router": policies.router(NAMES, log_group="/aws/lambda/tinyllama-prod-router"),
     "node": policies.node(NAMES, bucket=BUCKET, log_group="/tinyllama/prod/node"),
+    "stop-build-box": policies.stop_build_box(NAMES, log_group="/aws/lambda/tinyllama-prod-stop-build-box"),
     "managed-node": policies.managed_node(),
     "tls-only": policies.tls_only(NAMES, BUCKET),
+    "daily-summary": policies.daily_summary(
+        NAMES, log_group="/aws/lambda/tinyllama-prod-daily-summary", budget="monthly", item="money#summary"
+    ),
+    "call-function": policies.call_function(NAMES, function="daily-summary"),
+    "alerts-topic": policies.alerts_topic(NAMES),
+    "killer-topic": policies.killer_topic(NAMES),
     "trust-lambda": policies.trust("lambda.amazonaws.com"),
     "trust-ec2": policies.trust("ec2.amazonaws.com"),
 }
 
 WITHOUT_RESOURCE_LEVEL = {
+    "cloudwatch:GetMetricStatistics",
     "ec2:DescribeInstances",
     "ssm:UpdateInstanceInformation",
     "ssmmessages:CreateControlChannel",
@@ -40,8 +50,9 @@ WITHOUT_RESOURCE_LEVEL = {
     "ec2messages:GetMessages",
     "ec2messages:SendReply",
 }
-"""Source: the Service Authorization Reference of EC2, Systems Manager, Message Gateway and Message Delivery: none of
-these actions names a resource type (ssm:UpdateInstanceInformation's is optional), so that they work with `*` alone."""
+"""Source: the Service Authorization Reference of CloudWatch, EC2, Systems Manager, Message Gateway and Message
+Delivery: none of these actions names a resource type (ssm:UpdateInstanceInformation's is optional), so that they work
+with `*` alone."""
 
 
 def listed(value: Any) -> list[str]:
@@ -109,6 +120,31 @@ def test_every_star_has_a_reason_beside_it() -> None:
     for star in stars:
         before = "\n".join(lines[max(0, star.lineno - 12) : star.lineno])
         assert "resource level" in before
+
+
+OPERATOR_PASSWORD = NAMES.parameter("operator_password")
+"""What the ledger keeps encrypted, beside ids."""
+
+
+def test_no_role_reads_the_operators_password_or_writes_the_ledger() -> None:
+    for name, document in DOCUMENTS.items():
+        for action in ("ssm:GetParameter", "ssm:GetParameters", "ssm:GetParameterHistory", "ssm:PutParameter"):
+            assert decide([document], Request(action=action, resource=OPERATOR_PASSWORD)) != ALLOWED_WORD, name
+        for action in ("ssm:PutParameter", "ssm:DeleteParameter", "ssm:DeleteParameters", "ssm:GetParametersByPath"):
+            for parameter in (NAMES.parameter("node"), NAMES.arn("ssm", "parameter/tinyllama/prod")):
+                assert decide([document], Request(action=action, resource=parameter)) != ALLOWED_WORD, name
+
+
+def test_the_router_reads_one_secret_whatever_aws_puts_behind_its_name() -> None:
+    def reads(name: str) -> bool:
+        arn = NAMES.arn("secretsmanager", f"secret:{name}")
+        request = Request(action="secretsmanager:GetSecretValue", resource=arn)
+        return decide([DOCUMENTS["router"]], request) == ALLOWED_WORD
+
+    assert reads("tinyllama/prod/openai-api-key-AbC123")
+    for other in ("tinyllama/prod/openai-api-key-2-AbC123", "tinyllama/dev/openai-api-key-AbC123",
+                  "tinyllama/prod/openai-api-key-abcdef-AbC123", "tinyllama/prod/other-AbC123"):  # fmt: skip
+        assert not reads(other)
 
 
 def test_only_the_named_service_may_assume_a_role() -> None:

@@ -220,7 +220,10 @@ def test_the_commented_file_changes_nothing_and_every_line_of_it_counts(tmp_path
     assert settings(tmp_path, "env = " + rest) == settings(tmp_path, "")
 
 
-UNITS = r"minutes|days|prompts a minute|requests a second|GiB|tokens|requests at once|surest"
+UNITS = (
+    r"milliseconds|minutes|days|prompts a minute|requests a second|GiB|tokens|requests at once|surest|EUR|US dollars"
+    r"|YYYY|environments"
+)
 
 
 def fields(model: type[BaseModel], path: str = "") -> list[tuple[str, Any]]:
@@ -240,3 +243,19 @@ def test_every_setting_is_described_and_every_number_has_a_unit() -> None:
     numbers = [(name, entry) for name, entry in found if isinstance(entry.default, (int, float)) or "rate" in name]
     assert len(numbers) >= 8
     assert [name for name, entry in numbers if not re.search(UNITS, entry.description)] == []
+
+
+# --- money ------------------------------------------------------------------------------------------------------
+
+
+def test_the_budget_is_counted_in_dollars_by_the_dated_rate(tmp_path: Path) -> None:
+    budget = settings(tmp_path, '[budget]\nlimit_eur = 10\nusd_per_eur = 1.1\nrate_date = "2026-11-02"\n').budget
+    assert (budget.limit_usd, budget.kill_usd) == (11.0, 23.1)
+    assert budget.rate_date.isoformat() == "2026-11-02"
+
+
+def test_machines_are_not_stopped_before_anybody_is_told(tmp_path: Path) -> None:
+    told = refusal(tmp_path, "[budget]\nlimit_eur = 30\n")
+    assert "kill_eur must not be below limit_eur" in told
+    assert "budget" in told
+    assert "rate_date" in refusal(tmp_path, '[budget]\nrate_date = "yesterday"\n')

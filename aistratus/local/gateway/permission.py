@@ -1,8 +1,8 @@
-"""Whether a function lets this API invoke it: its resource-based policy, read as Lambda reads it.
+"""Whether a function lets this API, or another service, invoke it: its resource-based policy, read as Lambda reads it.
 
-A statement counts when its principal is API Gateway (or everybody), its action covers `lambda:InvokeFunction`, its
-resource is exactly the qualified or unqualified function that the integration names, and every condition holds.
-A condition that isn't known here doesn't hold.
+A statement counts when its principal is the service that asks (or everybody), its action covers
+`lambda:InvokeFunction`, its resource is exactly the qualified or unqualified function that is named, and every
+condition holds. A condition that isn't known here doesn't hold.
 https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html
 """
 
@@ -18,9 +18,19 @@ GATEWAY: Final = "apigateway.amazonaws.com"
 
 
 def may_invoke(
-    *, account: str, region: str, name: str, qualifier: str | None, source_arn: str, source_account: str
+    *,
+    account: str,
+    region: str,
+    name: str,
+    qualifier: str | None,
+    source_arn: str,
+    source_account: str,
+    service: str = GATEWAY,
 ) -> bool:
-    """`source_arn` is `arn:aws:execute-api:<region>:<account>:<api>/<stage>/<METHOD>/<path of the route>`."""
+    """For an API, `source_arn` is `arn:aws:execute-api:<region>:<account>:<api>/<stage>/<METHOD>/<path of the route>`.
+
+    `service` is who asks, such as `sns.amazonaws.com`; the source is then the topic or rule on whose behalf it does.
+    """
     backend: Any = get_backend(account, region)
     statements = backend.get_function(name).policy.statements
     arn = f"arn:aws:lambda:{region}:{account}:function:{name}"
@@ -29,7 +39,7 @@ def may_invoke(
     verdicts = {
         statement.get("Effect")
         for statement in list(statements)
-        if _principal_fits(statement.get("Principal"))
+        if _principal_fits(statement.get("Principal"), service)
         and _action_fits(statement.get("Action"))
         and str(statement.get("Resource", "")).removesuffix(":") == resource
         and _conditions_hold(statement.get("Condition") or {}, context)
@@ -41,10 +51,10 @@ def _listed(value: object) -> list[str]:
     return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
 
 
-def _principal_fits(principal: object) -> bool:
+def _principal_fits(principal: object, service: str) -> bool:
     if isinstance(principal, Mapping):
-        return GATEWAY in _listed(principal.get("Service", []))
-    return principal in ("*", GATEWAY)
+        return service in _listed(principal.get("Service", []))
+    return principal in ("*", service)
 
 
 def _action_fits(action: object) -> bool:

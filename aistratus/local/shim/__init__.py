@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from aistratus.local.shim import (
     apigatewayv2,
+    budgets,
+    cloudwatch,
     cognito,
     dynamodb,
     ec2,
     iam,
     lambda_,
+    logs,
     s3,
+    scheduler,
+    secretsmanager,
+    sns,
     sqs,
     ssm,
     tagging,
@@ -26,7 +32,10 @@ __all__ = ["Cloud", "install"]
 def install(cloud: Cloud) -> None:
     """Mends moto. Called once in a process, before the first request."""
     _remember_method_names()
-    for service in (apigatewayv2, cognito, dynamodb, ec2, iam, lambda_, s3, sqs, ssm, tagging):
+    for service in (
+        apigatewayv2, budgets, cloudwatch, cognito, dynamodb, ec2, iam, lambda_, logs, s3, scheduler,
+        secretsmanager, sns, sqs, ssm, tagging,
+    ):  # fmt: skip
         service.mend(cloud)
 
 

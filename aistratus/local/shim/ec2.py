@@ -1,4 +1,6 @@
-"""EC2: client tokens, instance attributes, and the images of public parameters. Instances live in `ec2_instances`.
+"""EC2: client tokens, instance attributes, and the images of public parameters.
+
+Instances live in `ec2_instances`, NAT gateways in `ec2_nat`.
 
 moto ignores `ClientToken`, by which AWS makes a repeated create harmless. A repeated call is answered with what
 the first one was told, and one with other parameters is refused, as AWS does for every operation that takes one.
@@ -22,7 +24,7 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.key_pairs import KeyPairs
 
-from aistratus.local.shim import ec2_instances
+from aistratus.local.shim import ec2_instances, ec2_nat
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
 
@@ -46,6 +48,7 @@ class IdempotentParameterMismatch(EC2ClientError):
 
 def mend(cloud: Cloud) -> None:
     ec2_instances.mend(cloud)
+    ec2_nat.mend()
     _client_tokens()
     _instance_attributes()
     _user_data()

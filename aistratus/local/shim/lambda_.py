@@ -253,7 +253,10 @@ def _versions() -> None:
 
 
 def _aliases() -> None:
-    """A second alias of one name is ResourceConflictException; deleting one that isn't there is fine."""
+    """A second alias of one name is ResourceConflictException; deleting one that isn't there is fine.
+
+    What is provisioned for an alias goes with it.
+    """
 
     @wrap(LambdaStorage, "put_alias")
     def put_alias(original: Any, storage: LambdaStorage, name: str, function_name: str, *args: Any) -> Any:
@@ -261,6 +264,11 @@ def _aliases() -> None:
             arn = f"{storage.get_function_by_name_or_arn_with_qualifier(function_name).function_arn}:{name}"
             raise ResourceConflict(f"Alias already exists: {arn}")
         return original(storage, name, function_name, *args)
+
+    @wrap(LambdaBackend, "delete_alias")
+    def delete_alias(original: Any, backend: LambdaBackend, name: str, function_name: str) -> None:
+        backend._lambdas._functions.get(plain_name(function_name)[0], {}).get("provisioned", {}).pop(name, None)
+        original(backend, name, function_name)
 
     for operation, status in (("get_alias", 200), ("delete_alias", 204)):
 

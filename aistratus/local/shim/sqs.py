@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from moto.core.responses import ActionResult
 from moto.core.utils import unix_time_millis
+from moto.moto_api._internal import mock_random
 from moto.sqs.exceptions import SQSException
 from moto.sqs.models import DEDUPLICATION_TIME_IN_SECONDS, Message, Queue, SQSBackend, _filter_message_attributes
 from moto.sqs.responses import SQSResponse
@@ -195,6 +196,9 @@ def _move_tasks() -> None:
             raise SQSException("InvalidParameterValue", "Source queue must be configured as a Dead Letter Queue.")
         moved, dead._messages = list(dead._messages), []
         for message in moved:
+            # To the target it is a new message. Source: SQS developer guide, "dead-letter queue redrive".
+            message.id = str(mock_random.uuid4())
+            message.mark_sent()
             message.approximate_receive_count = 0
             message.visible_at = 0.0
             targets[0]._messages.append(message)

@@ -10,14 +10,42 @@ import dataclasses
 from typing import Final
 
 from aistratus.local.shim.cloud import Cloud
-from aistratus.local.strict import api, ec2, iam, instances, lambda_, queues, storage, throttling, visibility
+from aistratus.local.strict import (
+    api,
+    ec2,
+    events,
+    iam,
+    instances,
+    lambda_,
+    money,
+    queues,
+    secrets,
+    storage,
+    throttling,
+    visibility,
+    watch,
+)
 from aistratus.local.strict.rule import Delays, Rule
 
 __all__ = ["RULES", "Delays", "Rule", "describe", "install_rules"]
 
 RULES: Final[tuple[Rule, ...]] = tuple(
     rule
-    for service in (ec2, instances, visibility, iam, lambda_, queues, storage, api, throttling)
+    for service in (
+        ec2,
+        instances,
+        visibility,
+        iam,
+        lambda_,
+        queues,
+        secrets,
+        storage,
+        api,
+        money,
+        events,
+        throttling,
+        watch,
+    )
     for rule in service.RULES
 )
 

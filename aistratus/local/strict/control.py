@@ -5,7 +5,8 @@
 - `{"rule": name, "calls": n}` delays: the first n calls on each new thing meet the rule;
 - `{"rule": name, "every": n}` throttles: every n-th call meets it; a number of 0 ends either;
 - `{"pause": true}` lets calls pass until `{"pause": false}`, `{"reset": true}` ends all that was asked for;
-- `{"advance_s": seconds}` moves the clock that cool-downs go by.
+- `{"advance_s": seconds}` moves the clock that cool-downs go by;
+- `{"budget": name, "actual_usd": x, "forecast_usd": y}` says what was spent, and sends the notices that this calls for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from aistratus.local.shim.budgets import spend
 from aistratus.local.strict import RULES, describe
 from aistratus.local.strict.rule import Delays
 
@@ -36,6 +38,9 @@ def _apply(delays: Delays, wanted: dict[str, Any]) -> dict[str, Any]:
     if "advance_s" in wanted:
         delays.advance(float(wanted["advance_s"]))
         return {"advanced_s": float(wanted["advance_s"])}
+    if "budget" in wanted:
+        amounts = float(wanted["actual_usd"]), float(wanted["forecast_usd"])
+        return {"told": spend(str(wanted["budget"]), *amounts)}
     if wanted.get("reset"):
         for rule in RULES:
             delays.ask(rule.name, 0)

@@ -15,11 +15,14 @@ from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.models.subnets import SubnetBackend
 from moto.ec2.models.vpcs import VPCBackend
 
+from aistratus.local.shim import ec2_nat
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
 from aistratus.local.strict.rule import Book, Delays, Rule
 
 _ERRORS: Final = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"
+_NAT_STATES: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-working-with.html"
+_NAT_FAILURES: Final = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_NatGateway.html"
 LINGERS: Final = "interface-lingers"
 
 book = Book()
@@ -62,7 +65,8 @@ def _holds(backend: Any, delays: Delays, where: Callable[[Hold], bool]) -> list[
 
 
 def _gateways(backend: Any, where: Callable[[Any], bool]) -> list[Any]:
-    return [one for one in backend.nat_gateways.values() if one.state != "deleted" and where(one)]
+    ended = ("deleted", "failed")
+    return [one for one in backend.nat_gateways.values() if one.state not in ended and where(one)]
 
 
 @book.rule(LINGERS, code="DependencyViolation", source=_ERRORS, asked="calls")
@@ -83,15 +87,17 @@ def interface_lingers(cloud: Cloud, delays: Delays) -> None:
 @book.rule(
     "nat-lingers",
     asked="calls",
-    source="https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-working-with.html",
+    source=_NAT_STATES,
 )
 def nat_lingers(cloud: Cloud, delays: Delays) -> None:
     """A NAT gateway is `deleting` for n calls that look at it, and holds its address, subnet and VPC for as long."""
 
     @wrap(NatGatewayBackend, "delete_nat_gateway")
     def delete(original: Any, backend: Any, nat_gateway_id: str) -> Any:
-        gateway = original(backend, nat_gateway_id)
-        if delays.asked("nat-lingers"):
+        gateway = ec2_nat.known(backend, nat_gateway_id)
+        if gateway.state in ("deleted", "failed") or not delays.asked("nat-lingers"):
+            return original(backend, nat_gateway_id)
+        if gateway.state != "deleting":
             gateway.state = "deleting"
             delays.born("nat-lingers", nat_gateway_id)
         return gateway
@@ -100,7 +106,52 @@ def nat_lingers(cloud: Cloud, delays: Delays) -> None:
     def describe(original: Any, backend: Any, *args: Any, **wanted: Any) -> Any:
         for one in backend.nat_gateways.values():
             if one.state == "deleting" and not delays.take("nat-lingers", one.id):
-                one.state = "deleted"
+                ec2_nat.let_go(backend, one, "deleted")
+        return original(backend, *args, **wanted)
+
+
+@book.rule("nat-fails", code="Gateway.NotAttached", source=_NAT_FAILURES)
+def nat_fails(cloud: Cloud, delays: Delays) -> None:
+    """A gateway that can't work is made all the same, and says `failed` with its reason."""
+
+    @wrap(NatGatewayBackend, "create_nat_gateway")
+    def create(original: Any, backend: Any, subnet_id: str, allocation_id: str, *args: Any, **wanted: Any) -> Any:
+        vpc = backend.get_subnet(subnet_id).vpc_id
+        taken = [one for one in backend.addresses if one.allocation_id == allocation_id and one.association_id]
+        reason: tuple[str, str] | None = None
+        if not any(one.vpc and one.vpc.id == vpc for one in backend.internet_gateways.values()):
+            reason = ("Gateway.NotAttached", f"Network {vpc} has no Internet gateway attached")
+        elif taken:
+            reason = ("Resource.AlreadyAssociated", f"Elastic IP address [{allocation_id}] is already associated")
+        if reason is None:
+            return original(backend, subnet_id, allocation_id, *args, **wanted)
+        associate, backend.associate_address = backend.associate_address, lambda **_: None
+        try:
+            gateway = original(backend, subnet_id, allocation_id, *args, **wanted)
+        finally:
+            backend.associate_address = associate
+        ec2_nat.let_go(backend, gateway, "failed")
+        gateway.failure_code, gateway.failure_message = reason
+        return gateway
+
+
+@book.rule("nat-pending", source=_NAT_STATES, asked="calls")
+def nat_pending(cloud: Cloud, delays: Delays) -> None:
+    """A new gateway is `pending` for n calls that look at it."""
+
+    @wrap(NatGatewayBackend, "create_nat_gateway")
+    def create(original: Any, backend: Any, *args: Any, **wanted: Any) -> Any:
+        gateway = original(backend, *args, **wanted)
+        if delays.asked("nat-pending") and gateway.state == "available":
+            gateway.state = "pending"
+            delays.born("nat-pending", gateway.id)
+        return gateway
+
+    @wrap(NatGatewayBackend, "describe_nat_gateways")
+    def describe(original: Any, backend: Any, *args: Any, **wanted: Any) -> Any:
+        for one in backend.nat_gateways.values():
+            if one.state == "pending" and not delays.take("nat-pending", one.id):
+                one.state = "available"
         return original(backend, *args, **wanted)
 
 

@@ -220,7 +220,8 @@ def _lacking(cloud: Cloud, region: str, identity: str) -> Iterator[str]:
         for route in table.routes
         if route.destination_cidr_block == "0.0.0.0/0"
     ]
-    if not any((route.gateway and instance.public_ip) or route.nat_gateway for route in routes):
+    through_nat = [route for route in routes if route.nat_gateway and route.nat_gateway.state == "available"]
+    if not through_nat and not any(route.gateway and instance.public_ip for route in routes):
         yield "a way out"
 
 

@@ -215,4 +215,56 @@ def version_in_use(cloud: Cloud, delays: Delays) -> None:
         return original(storage, name_or_arn, qualifier)
 
 
+_PROVISIONED: Final = "https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html"
+
+
+def _provisioned_of(self: Any) -> str:
+    """Which configuration a request is about."""
+    name = plain_name(unquote(self.path.split("/functions/")[1].split("/")[0]))[0]
+    return f"{name}:{self.querystring.get('Qualifier', [''])[0]}"
+
+
+@book.rule("provisioned-in-progress", source=_PROVISIONED, asked="calls")
+def provisioned_in_progress(cloud: Cloud, delays: Delays) -> None:
+    """After each change, the next n looks find it `IN_PROGRESS`."""
+    name = "provisioned-in-progress"
+
+    @wrap(LambdaResponse, "put_provisioned_concurrency_config")
+    def put(original: Any, self: Any) -> Any:
+        status, headers, body = original(self)
+        delays.born(name, _provisioned_of(self))
+        return status, headers, _with(body, Status="IN_PROGRESS") if delays.asked(name) else body
+
+    @wrap(LambdaResponse, "get_provisioned_concurrency_config")
+    def get(original: Any, self: Any) -> Any:
+        status, headers, body = original(self)
+        waits = delays.take(name, _provisioned_of(self))
+        return status, headers, _with(body, Status="IN_PROGRESS") if waits else body
+
+
+@book.rule("provisioning-fails", source=_PROVISIONED, asked="calls")
+def provisioning_fails(cloud: Cloud, delays: Delays) -> None:
+    """The first n changes for each alias end as `FAILED`, as if the function couldn't start."""
+    failed: set[str] = set()
+
+    @wrap(LambdaResponse, "put_provisioned_concurrency_config")
+    def put(original: Any, self: Any) -> Any:
+        answer = original(self)
+        (failed.add if delays.meets("provisioning-fails", _provisioned_of(self)) else failed.discard)(
+            _provisioned_of(self)
+        )
+        return answer
+
+    @wrap(LambdaResponse, "get_provisioned_concurrency_config")
+    def get(original: Any, self: Any) -> Any:
+        status, headers, body = original(self)
+        if _provisioned_of(self) in failed:
+            body = _with(body, Status="FAILED", StatusReason="FUNCTION_ERROR_INIT_FAILURE")
+        return status, headers, body
+
+
+def _with(body: str, **fields: str) -> str:
+    return json.dumps({**json.loads(body), **fields})
+
+
 RULES: Final[tuple[Rule, ...]] = tuple(book.rules)

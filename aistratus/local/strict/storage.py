@@ -9,8 +9,6 @@ from moto.logs.exceptions import InvalidParameterException as LogsInvalidParamet
 from moto.logs.models import LogsBackend
 from moto.s3.exceptions import BucketNotEmpty, S3ClientError
 from moto.s3.models import S3Backend
-from moto.secretsmanager.exceptions import InvalidRequestException
-from moto.secretsmanager.models import SecretsManagerBackend
 from moto.ssm.exceptions import ValidationException
 from moto.ssm.models import SimpleSystemManagerBackend
 
@@ -95,23 +93,6 @@ def parameter_size(cloud: Cloud, delays: Delays) -> None:
                 "advanced-parameter tier."
             )
         return original(backend, name, description, value, *args, **wanted)
-
-
-@book.rule(
-    "secret-scheduled",
-    code="InvalidRequestException",
-    source="https://docs.aws.amazon.com/secretsmanager/latest/userguide/manage_delete-secret.html",
-)
-def secret_scheduled(cloud: Cloud, delays: Delays) -> None:
-    """A deleted secret keeps its name until its recovery window is over; moto says "exists already"."""
-
-    @wrap(SecretsManagerBackend, "create_secret")
-    def create(original: Any, backend: Any, name: str, *args: Any, **wanted: Any) -> Any:
-        if name in backend.secrets and backend.secrets[name].is_deleted():
-            raise InvalidRequestException(
-                "You can't create this secret because a secret with this name is already scheduled for deletion."
-            )
-        return original(backend, name, *args, **wanted)
 
 
 @book.rule(

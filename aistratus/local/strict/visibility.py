@@ -10,7 +10,7 @@ words the errors; all this happens under EC2's lock.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,14 +28,15 @@ UNFILTERED: Final = "tags-not-indexed-yet"
 
 book = Book()
 
-Stores = Callable[[Any], list[dict[str, Any]]]
+Stores = Callable[[Any], list[MutableMapping[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of EC2 thing: who lists it, how its absence is worded, and where moto keeps it.
 
-    `ids` gives the ids that an entry of a store stands for.
+    `ids` gives the ids that an entry of a store stands for. `code` is the listing's; where other calls have a code and
+    words of their own for it, these are `elsewhere`.
     """
 
     listing: str
@@ -43,6 +44,29 @@ class Kind:
     words: str
     stores: Stores
     ids: Callable[[str, Any], tuple[str, ...]] = lambda key, entry: (key,)
+    elsewhere: tuple[str, str] | None = None
+
+
+class ByAllocation(MutableMapping[str, Any]):
+    """moto's list of addresses, by allocation id."""
+
+    def __init__(self, addresses: list[Any]) -> None:
+        self._addresses = addresses
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([one.allocation_id for one in self._addresses])
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def __getitem__(self, key: str) -> Any:
+        return next(one for one in self._addresses if one.allocation_id == key)
+
+    def __setitem__(self, key: str, address: Any) -> None:
+        self._addresses.append(address)
+
+    def __delitem__(self, key: str) -> None:
+        self._addresses.remove(self[key])
 
 
 KINDS: Final = (
@@ -93,6 +117,20 @@ KINDS: Final = (
         lambda key, entry: tuple(one.id for one in entry.instances),
     ),
     Kind("DescribeVolumes", "InvalidVolume.NotFound", "The volume '{}' does not exist.", lambda b: [b.volumes]),
+    Kind(
+        "DescribeAddresses",
+        "InvalidAllocationID.NotFound",
+        "The allocation ID '{}' does not exist",
+        lambda b: [ByAllocation(b.addresses)],
+        elsewhere=("InvalidElasticIpID.NotFound", "The elasticIp ID '{}' does not exist"),
+    ),
+    Kind(
+        "DescribeNatGateways",
+        "NatGatewayNotFound",
+        "The Nat Gateway {} was not found",
+        lambda b: [b.nat_gateways],
+        elsewhere=("InvalidNatGatewayID.NotFound", "The natGateway ID '{}' does not exist"),
+    ),
 )
 
 
@@ -104,7 +142,7 @@ def not_found_yet(cloud: Cloud, delays: Delays) -> None:
         if named:
             for one in named:
                 delays.take(UNKNOWN, one)
-            return refuse(self, _absent(self.ec2_backend, named[0]))
+            return refuse(self, _absent(self.ec2_backend, action, named[0]))
         return _leaving_out(original, self, action, waiting, lambda one: delays.take(UNKNOWN, one))
 
     _around_calls(delays, UNKNOWN, as_asked)
@@ -189,11 +227,13 @@ def _named(self: Any, action: str) -> set[str]:
     return named
 
 
-def _absent(backend: Any, identity: str) -> EC2ClientError:
+def _absent(backend: Any, action: str, identity: str) -> EC2ClientError:
     for kind in KINDS:
         for store in kind.stores(backend):
             if any(identity in kind.ids(key, entry) for key, entry in store.items()):
-                return EC2ClientError(kind.code, kind.words.format(identity))
+                here = kind.elsewhere is None or action == kind.listing
+                code, words = (kind.code, kind.words) if here else kind.elsewhere or ("", "")
+                return EC2ClientError(code, words.format(identity))
     raise LookupError(identity)
 
 

@@ -1,0 +1,109 @@
+"""`aistratus queue`: how the queue is, and a way back for what was given up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aistratus.cli.options import Options
+from aistratus.core.errors import Failure
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aistratus.redrive import DeadLetter
+
+app = typer.Typer(help="The queue of prompts: how it is, and what was given up.", no_args_is_help=True)
+
+NUMBERS = ("depth", "in_flight", "dead", "oldest_age_s", "heartbeat_age_s")
+
+
+@app.command()
+def health(context: typer.Context) -> None:
+    """Shows what waits, how long, what was given up, and the worker's last sign of life."""
+    from aistratus.cli import show
+    from aistratus.cli.operator import open_door
+    from aistratus.cli.session import open_session
+    from aistratus.client.api import Api
+    from aistratus.client.errors import ClientError
+
+    options: Options = context.obj
+    session = open_session(options)
+    door = open_door(session)
+    try:
+        with Api(door.url, door.signed_in.access_token) as api:
+            answer = api.queue_health()
+    except ClientError as error:
+        raise Failure(str(error).rstrip(".")) from error
+    numbers = {name: answer.get(name) for name in NUMBERS}
+    if options.json:
+        show.emit({"env": session.settings.env, **numbers})
+        return
+    _numbers(show.results(options), numbers)
+
+
+def _numbers(console: Console, numbers: dict[str, Any]) -> None:
+    oldest, beat = numbers["oldest_age_s"], numbers["heartbeat_age_s"]
+    console.print(f"waiting       {numbers['depth']}")
+    console.print(f"in flight     {numbers['in_flight']}")
+    console.print(f"oldest        {'–' if oldest is None else ago(oldest)}")
+    console.print(f"dead letters  {numbers['dead']}")
+    console.print(f"heartbeat     {'none: no worker is awake' if beat is None else ago(beat) + ' ago'}")
+
+
+@app.command()
+def redrive(
+    context: typer.Context,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what was given up, and move nothing")] = False,
+) -> None:
+    """Shows the prompts that were given up and, after a yes, puts them back into the queue."""
+    from aistratus import redrive as way
+    from aistratus.cli import show
+    from aistratus.cli.operator import ids_of
+    from aistratus.cli.session import ending_gently, open_session
+
+    options: Options = context.obj
+    session = open_session(options)
+    ids = ids_of(session, ("jobs_queue", "dead_letters", "jobs_table"))
+    table = ids["jobs_table"]["name"]
+    letters = way.look(session.cloud, ids["dead_letters"]["url"], table)
+    console = show.people(options)
+    _list(console, letters)
+    moved = None
+    if letters and not plan:
+        question = f"Put {len(letters)} back into the queue of env {session.settings.env!r}?"
+        if not show.confirm(question, options):
+            console.print("nothing was moved")
+        else:
+            with ending_gently(session):
+                way.reopen(session.cloud, table, letters)
+                moved = way.move(session.cloud, ids["dead_letters"]["arn"], ids["jobs_queue"]["arn"])
+    if options.json:
+        dead = [letter.document for letter in letters]
+        show.emit({"env": session.settings.env, "dead": dead, "moved": moved or 0})
+    elif moved is not None:
+        show.results(options).print(f"{moved} moved back; a node that sleeps wakes with the next prompt")
+    elif not letters:
+        show.results(options).print("there are no dead letters")
+
+
+def _list(console: Console, letters: list[DeadLetter]) -> None:
+    """One line each; prompts aren't shown."""
+    for letter in letters:
+        job = letter.job
+        name = f"{job.job_id}  conversation {job.conversation}" if job else f"message {letter.message_id}"
+        console.print(f"{name}  {ago(letter.age_s)} old", markup=False)
+        console.print(f"    {letter.reason}", markup=False)
+
+
+def ago(seconds: float) -> str:
+    """A time span for people: its two largest units."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"

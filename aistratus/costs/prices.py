@@ -1,0 +1,137 @@
+"""AWS's list prices as they stand in the package: `prices.csv`, one row a price, each with its source and its date.
+
+Prices are USD without tax, on demand, of the first tier that is paid for. What AWS gives away for good each month
+(`free`, per account, shared with whatever else runs there) is stated and never taken off unless somebody asks for it;
+free trials and credits aren't stated at all. A price of 0 is written down with its reason. A price that isn't in the
+list is unknown: `None` where a person looks at a table, `PriceUnknown` where something depends on it, never 0.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from importlib import resources
+
+from aistratus.core.errors import Failure
+
+HOURS_A_MONTH = Decimal(730)
+"""A twelfth of a year, as AWS's own calculator counts."""
+SECONDS_AN_HOUR = Decimal(3600)
+
+UNITS = {
+    "ten thousand": Decimal(10_000),
+    "thousand": Decimal(1_000),
+    "hundred thousand": Decimal(100_000),
+    "million": Decimal(1_000_000),
+}
+"""Units that stand for many; every other unit is one of what it names."""
+
+
+class PriceUnknown(Failure):
+    """The list has no such price, and something depends on it."""
+
+    kind = "price"
+
+
+@dataclass(frozen=True)
+class Price:
+    """One row of the list.
+
+    unit: what `usd` buys: `hour`, `GiB-month`, `million` …
+    free: how many of these units AWS gives away each month, per account and for good.
+    asof: the day on which the price was known to be right.
+    source: the address of AWS's page that states it.
+    """
+
+    service: str
+    item: str
+    region: str
+    unit: str
+    usd: Decimal
+    free: Decimal
+    asof: date
+    source: str
+    note: str = ""
+
+    @property
+    def each(self) -> Decimal:
+        """USD for one: one request, where the row says `million`."""
+        return self.usd / UNITS.get(self.unit, Decimal(1))
+
+    @property
+    def free_each(self) -> Decimal:
+        """How many single ones are free each month."""
+        return self.free * UNITS.get(self.unit, Decimal(1))
+
+
+class PriceList:
+    """Prices by service, item and region."""
+
+    def __init__(self, prices: Iterable[Price]) -> None:
+        self.prices = tuple(prices)
+        self._by_place: Mapping[tuple[str, str, str], Price] = {
+            (price.service, price.item, price.region): price for price in self.prices
+        }
+
+    def get(self, service: str, item: str, region: str) -> Price | None:
+        """The price, or `None` for one that isn't known."""
+        return self._by_place.get((service, item, region))
+
+    def require(self, service: str, item: str, region: str) -> Price:
+        """The price.
+
+        Raises:
+            PriceUnknown: it isn't in the list.
+        """
+        price = self.get(service, item, region)
+        if price is None:
+            raise PriceUnknown(
+                f"there is no price for {service} {item} in {region}",
+                todo=f"the list knows {', '.join(sorted({known.region for known in self.prices}))}",
+            )
+        return price
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a euro is worth, on a day: AWS counts in USD, its prices are shown in EUR.
+
+    Raises:
+        Failure: it isn't above zero.
+    """
+
+    usd_per_eur: Decimal
+    asof: date
+
+    def __post_init__(self) -> None:
+        if self.usd_per_eur <= 0:
+            raise Failure(f"an exchange rate of {self.usd_per_eur} makes no sense", todo="state USD for one EUR")
+
+    def euros(self, usd: Decimal | None) -> Decimal | None:
+        """USD in EUR; what is unknown stays unknown."""
+        return None if usd is None else usd / self.usd_per_eur
+
+
+@cache
+def packaged() -> PriceList:
+    """The list that comes with the package."""
+    text = resources.files("aistratus.costs").joinpath("prices.csv").read_text(encoding="utf-8")
+    return PriceList(_row(row) for row in csv.DictReader(text.splitlines()))
+
+
+def _row(row: Mapping[str, str]) -> Price:
+    return Price(
+        service=row["service"],
+        item=row["item"],
+        region=row["region"],
+        unit=row["unit"],
+        usd=Decimal(row["usd"]),
+        free=Decimal(row["free"] or 0),
+        asof=date.fromisoformat(row["date"]),
+        source=row["source"],
+        note=row["note"],
+    )

@@ -1,0 +1,237 @@
+"""Stops machines that cost money for nothing. Two callers, told apart by what they send:
+
+- the budget's killer topic (an SNS notice): every running instance of this env is stopped, and a mark in the jobs table
+  keeps the router from waking the node again before the month ends, when the budget begins anew;
+- the rule `force-stop-build-runner` (a scheduled event): only what has run for over `QUIET_S` without a heartbeat of
+  its own is stopped: builders that were forgotten, nodes whose worker died. A worker beats also while it works on a
+  job, so who has a job has a heartbeat.
+
+Anything else does nothing and says so. An instance is ours by its tags `Project` and `Env`; the function's role can
+stop no other. Since when one runs is its `LaunchTime`, which EC2 sets anew at each start.
+
+One that can't be stopped doesn't keep the others running: all are tried, each failure is told in the log, and the
+function fails at the end, so that Lambda calls it again after a minute, and once more after two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from aistratus import wire
+
+QUIET_S: Final = 55 * 60
+"""How long a machine may run unseen. The rule looks every 30 minutes, so none runs for more than 85."""
+
+BATCH: Final = 50
+"""Instances stopped with one call, which EC2 carries out for all of them or for none."""
+
+GONE: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
+NO_TABLE: Final = "ResourceNotFoundException"
+
+Instance = Mapping[str, Any]
+
+
+class StillRunning(Exception):
+    """Not everything that was to be done could be done; the text names what is left."""
+
+
+def handle(event: Any, context: Any) -> dict[str, Any]:
+    """Lambda's entry point.
+
+    Returns:
+        `reason` (`budget`, `quiet` or `unknown`) and the ids that were `stopped`.
+
+    Raises:
+        StillRunning: an instance couldn't be stopped, or the mark couldn't be written.
+    """
+    place = Place.read(os.environ)
+    notice, moment = notice_of(event, place.kill_topic), moment_of(event, place.guard_rule)
+    if notice is not None:
+        return Work.begin(place).kill(notice)
+    if moment is not None:
+        return Work.begin(place).tidy(moment)
+    _log(level="warning", event="unknown", said="neither the budget's topic nor the guard's rule: nothing is done")
+    return {"reason": "unknown", "stopped": []}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the function works: the env, its jobs table, and the ARNs of those who may call it."""
+
+    env: str
+    jobs_table: str
+    kill_topic: str
+    guard_rule: str
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> Place:
+        names = ("AISTRATUS_ENV", "JOBS_TABLE", "KILL_TOPIC", "GUARD_RULE")
+        return cls(*(variables[name] for name in names))
+
+
+# --- who calls --------------------------------------------------------------------------------------------------
+
+
+def notice_of(event: Any, topic: str) -> str | None:
+    """The text of an SNS notice of this very topic; `None` for any other event."""
+    records = event.get("Records") if isinstance(event, dict) else None
+    if not isinstance(records, list) or not records:
+        return None
+    texts = []
+    for record in records:
+        notice = record.get("Sns") if isinstance(record, dict) and record.get("EventSource") == "aws:sns" else None
+        if not isinstance(notice, dict) or notice.get("TopicArn") != topic:
+            return None
+        texts.append(str(notice.get("Message", "")))
+    return "\n".join(texts)
+
+
+def moment_of(event: Any, rule: str) -> float | None:
+    """The time (seconds since the epoch) of a scheduled event of this very rule; `None` for any other event."""
+    wanted = {"source": "aws.events", "detail-type": "Scheduled Event", "resources": [rule]}
+    if not isinstance(event, dict) or any(event.get(name) != value for name, value in wanted.items()):
+        return None
+    try:
+        moment = datetime.fromisoformat(event["time"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return moment.timestamp() if moment.tzinfo else None
+
+
+# --- what is done -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run, with its clients."""
+
+    place: Place
+    ec2: Any
+    dynamodb: Any
+
+    @classmethod
+    def begin(cls, place: Place) -> Work:
+        config = Config(retries={"mode": "standard", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20)
+        return cls(place, boto3.client("ec2", config=config), boto3.client("dynamodb", config=config))
+
+    def kill(self, notice: str) -> dict[str, Any]:
+        """Stops everything. The mark comes first, or the router might wake what was just stopped."""
+        _log(level="warning", event="budget", notice=notice[:500])
+        left = self._mark(datetime.now(UTC))
+        why = "the budget's limit is reached"
+        return self._stop({instance["InstanceId"]: why for instance in self._running()}, "budget", left)
+
+    def tidy(self, moment: float) -> dict[str, Any]:
+        """Stops what has been quiet for too long at this moment."""
+        beat = self._heartbeat()
+        chosen = {}
+        for instance in self._running():
+            quiet_s = moment - seen_at(instance, beat)
+            if quiet_s > QUIET_S:
+                chosen[instance["InstanceId"]] = f"no heartbeat and no job for {quiet_s / 60:.0f} minutes"
+        return self._stop(chosen, "quiet", [])
+
+    def _running(self) -> Iterator[Instance]:
+        """Every instance of this env that runs or is about to."""
+        filters = [
+            {"Name": "tag:Project", "Values": ["tinyllama"]},
+            {"Name": "tag:Env", "Values": [self.place.env]},
+            {"Name": "instance-state-name", "Values": ["pending", "running"]},
+        ]
+        for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
+            for reservation in page["Reservations"]:
+                yield from reservation["Instances"]
+
+    def _heartbeat(self) -> Mapping[str, Any]:
+        """The latest heartbeat; empty if there is none, or no table for it."""
+        key = wire.pack({"pk": wire.HEARTBEAT_PK})
+        try:
+            answer = self.dynamodb.get_item(TableName=self.place.jobs_table, Key=key, ConsistentRead=True)
+        except ClientError as error:
+            if _code(error) != NO_TABLE:
+                raise
+            return {}
+        return wire.unpack(answer.get("Item", {}))
+
+    def _mark(self, now: datetime) -> list[str]:
+        """Tells the router that the node is to stay off until the month ends; gives back what couldn't be done."""
+        item = {
+            "pk": wire.BUDGET_PK,
+            "at_ms": int(now.timestamp() * 1000),
+            "expires_at": int(next_month(now).timestamp()),
+        }
+        try:
+            self.dynamodb.put_item(TableName=self.place.jobs_table, Item=wire.pack(item))
+        except (ClientError, BotoCoreError) as error:
+            _log(level="error", event="not_marked", error=_code(error))
+            return [f"the mark for the router ({_code(error)})"]
+        return []
+
+    def _stop(self, chosen: Mapping[str, str], reason: str, left: list[str]) -> dict[str, Any]:
+        """Stops these instances (id → why), whatever happens to one of them.
+
+        Args:
+            left: what failed before.
+        """
+        stopped: list[str] = []
+        for instance, code in self._attempts(list(chosen)):
+            if code is None:
+                stopped.append(instance)
+                _log(level="warning", event="stopped", instance=instance, why=chosen[instance])
+            elif code not in GONE:
+                left = [*left, f"{instance} ({code})"]
+                _log(level="error", event="not_stopped", instance=instance, why=chosen[instance], error=code)
+        _log(level="info", event="done", reason=reason, stopped=len(stopped), failed=len(left))
+        if left:
+            raise StillRunning(f"could not be done: {', '.join(left)}")
+        return {"reason": reason, "stopped": stopped}
+
+    def _attempts(self, instances: list[str]) -> Iterator[tuple[str, str | None]]:
+        """Each instance with the error code of its own attempt, or `None`. A batch that is refused is tried singly."""
+        for start in range(0, len(instances), BATCH):
+            batch = instances[start : start + BATCH]
+            code = self._attempt(batch)
+            for instance in batch:
+                yield instance, code if code is None or len(batch) == 1 else self._attempt([instance])
+
+    def _attempt(self, instances: list[str]) -> str | None:
+        try:
+            self.ec2.stop_instances(InstanceIds=instances)
+        except (ClientError, BotoCoreError) as error:
+            return _code(error)
+        return None
+
+
+def seen_at(instance: Instance, beat: Mapping[str, Any]) -> float:
+    """When there was last a sign of life (seconds since the epoch): its start, or its own worker's heartbeat."""
+    started: float = instance["LaunchTime"].timestamp()
+    at_ms = beat.get("at_ms")
+    if beat.get("instance_id") != instance["InstanceId"] or not isinstance(at_ms, (int, float)):
+        return started
+    return max(started, at_ms / 1000)
+
+
+def next_month(now: datetime) -> datetime:
+    """The first moment of the next month in UTC, where AWS Budgets counts its months."""
+    first = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+
+
+def _code(error: Exception) -> str:
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__
+
+
+def _log(**entry: Any) -> None:
+    """One JSON line on stdout, which Lambda puts into the function's log group."""
+    sys.stdout.write(json.dumps(entry) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,120 @@
+"""What people read about money: pure text from figures, for the daily mail and for whoever else tells the same.
+
+AWS counts in US dollars; people are told euros, by the rate that stands in the settings and its date beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+SUBJECT_CHARS = 100
+"""SNS takes less than a hundred characters, ASCII. Source: SNS API reference, Publish."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many US dollars a euro is, and of which day that is (as the settings write it)."""
+
+    usd_per_eur: float
+    asof: str
+
+    def eur(self, usd: float) -> str:
+        """An amount in euros, for people."""
+        return f"€{usd / self.usd_per_eur:.2f}"
+
+
+@dataclass(frozen=True)
+class Spend:
+    """A budget's figures for the current month, in US dollars.
+
+    forecast: what AWS expects by the month's end; `None`: not known yet.
+    since: what came since the last summary; `None`: there was none.
+    """
+
+    limit: float
+    actual: float
+    forecast: float | None = None
+    since: float | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """An instance that runs now, and since when."""
+
+    name: str
+    id: str
+    type: str
+    since: datetime
+
+
+def quiet(spend: Spend, running: Sequence[Running]) -> bool:
+    """Was nothing spent since the last summary (without one: this month), and does nothing run?"""
+    return not running and (spend.actual if spend.since is None else spend.since) < 0.005
+
+
+def subject(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate) -> str:
+    """One line, ASCII."""
+    if spend is None:
+        told = "no budget"
+    elif quiet(spend, running):
+        told = "nothing spent"
+    else:
+        told = f"{rate.eur(spend.actual)} of {rate.eur(spend.limit)} this month".replace("€", "EUR ")
+    return f"Aistratus {env}: {told}"[: SUBJECT_CHARS - 1]
+
+
+def body(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, now: datetime) -> str:
+    """The mail's text; a day without spend is one line.
+
+    Args:
+        spend: `None`: the env's budget isn't there.
+        now: the moment that running times are counted to, with a time zone.
+    """
+    if spend is not None and quiet(spend, running):
+        return f"Env {env}: nothing was spent and nothing is running. {_month(spend, rate)}"
+    lines = [f"Env {env}, {_day(now.date())}.", ""]
+    if spend is None:
+        lines.append("Its budget isn't there, so nobody counts what it costs; `aistratus up` makes it again.")
+    else:
+        if spend.since is not None:
+            lines.append(f"Since the last summary: {rate.eur(spend.since)}.")
+        lines.append(_month(spend, rate))
+    lines += ["", *_running(running, now)]
+    if spend is not None and spend.actual == 0 and running:
+        lines += [
+            "",
+            "If this figure stays at nothing while machines run, the tags Project and Env aren't activated as cost "
+            "allocation tags yet (AWS console, Billing, Cost allocation tags): until then AWS counts nothing here.",
+        ]
+    lines += [
+        "",
+        "AWS works these figures out up to three times a day, without tax. "
+        f"€1 is counted as ${rate.usd_per_eur:g} (rate of {rate.asof}).",
+    ]
+    return "\n".join(lines)
+
+
+def _month(spend: Spend, rate: Rate) -> str:
+    share = f" ({spend.actual / spend.limit:.0%})" if spend.limit else ""
+    expected = "not known yet" if spend.forecast is None else rate.eur(spend.forecast)
+    return f"This month: {rate.eur(spend.actual)} of {rate.eur(spend.limit)}{share}; expected by its end: {expected}."
+
+
+def _running(running: Sequence[Running], now: datetime) -> list[str]:
+    if not running:
+        return ["Nothing is running."]
+    return [f"Running: {one.name} {one.id} ({one.type}) for {_duration(now - one.since)}." for one in running]
+
+
+def _duration(time: timedelta) -> str:
+    minutes = max(0, int(time.total_seconds() // 60))
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "less than a minute"
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"

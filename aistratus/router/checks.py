@@ -1,0 +1,90 @@
+"""The health check that looks behind the router: does what a prompt and its reply stand on answer?
+
+Each check makes one call, has its own short time, and ends in a word; one that fails doesn't keep the others from
+being made. A node that sleeps is as it should be, and so is a secret that nobody has set: neither is wrong. Looking
+wakes nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aistratus import wire
+from aistratus.router.aws import Aws, AwsError
+from aistratus.router.clock import Deadline
+from aistratus.router.table import Table
+from aistratus.router.wake import UNAVAILABLE, Waker
+
+CHECK_S: Final = 2.5
+"""For each of the four; together they stay below the router's own time limit."""
+
+PROBE_KEPT_S: Final = 120
+"""The item that is written has a fixed key and goes by itself."""
+
+NO_VALUE: Final = "staging label"
+"""In Secrets Manager's words for a secret without a value; one that isn't there has the same code.
+
+Source: GetSecretValue answers "Secrets Manager can't find the specified secret value for staging label: AWSCURRENT".
+"""
+
+Finding = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is looked at. `secret` is the secret's name."""
+
+    aws: Aws
+    table: Table
+    waker: Waker
+    queue_url: str
+    secret: str
+
+    def run(self, deadline: Deadline) -> dict[str, Finding]:
+        """`{"ok", "state", "reason"}` by what was checked; a reason is there where it isn't well."""
+        return {
+            "secret": self._checked(self._secret, "unreadable", deadline),
+            "queue": self._checked(self._queue, "unreachable", deadline),
+            "table": self._checked(self._table, "read-only", deadline),
+            "node": self._checked(self._node, "unknown", deadline),
+        }
+
+    def _checked(self, check: Callable[[Deadline], Finding], failed: str, deadline: Deadline) -> Finding:
+        clock = deadline.clock
+        try:
+            return check(Deadline(clock, min(deadline.ends, clock.monotonic() + CHECK_S)))
+        except AwsError as error:
+            return {"ok": False, "state": failed, "reason": error.code}
+
+    def _secret(self, deadline: Deadline) -> Finding:
+        """The value itself is dropped where it arrives."""
+        try:
+            self.aws.call("secretsmanager", "GetSecretValue", {"SecretId": self.secret}, deadline)
+        except AwsError as error:
+            if error.code == "ResourceNotFoundException" and NO_VALUE in error.message:
+                return _well("unset")
+            raise
+        return _well("set")
+
+    def _queue(self, deadline: Deadline) -> Finding:
+        arguments = {"QueueUrl": self.queue_url, "AttributeNames": ["QueueArn"]}
+        self.aws.call("sqs", "GetQueueAttributes", arguments, deadline)
+        return _well("reachable")
+
+    def _table(self, deadline: Deadline) -> Finding:
+        now = self.aws.clock.ms()
+        values = {"at_ms": now, "expires_at": now // 1000 + PROBE_KEPT_S}
+        self.table.update(wire.PROBE_PK, deadline, values=values)
+        return _well("writable")
+
+    def _node(self, deadline: Deadline) -> Finding:
+        node = self.waker.look(deadline)
+        if node.reason or node.state == UNAVAILABLE:
+            return {"ok": False, "state": node.state, "reason": node.reason}
+        return _well(node.state)
+
+
+def _well(state: str) -> Finding:
+    return {"ok": True, "state": state, "reason": None}

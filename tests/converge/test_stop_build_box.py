@@ -1,0 +1,276 @@
+"""The guard and the budget's killer, as the deployed function, with nobody's, one and 120 machines, and strangers'."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from converge_engine import ACCOUNT, REGION
+from whole_stack import Env
+
+from aistratus import wire
+from aistratus.cloud import Cloud
+from aistratus.functions import stop_build_box
+from aistratus.local import process
+from aistratus.package import functions_zip, router_zip, worker_zip
+
+IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+WITHIN_S = 60.0
+"""Cap for what takes a second on an idle machine."""
+MINUTE = 60
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A strict cloud for this module, whose clock it may move."""
+    state_dir = tmp_path_factory.mktemp("strict")
+    yield process.ensure(state_dir=state_dir, strict=True).endpoint
+    process.stop(state_dir)
+
+
+@pytest.fixture(scope="module")
+def make_env(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Site]:
+    packages, home = (router_zip(), functions_zip(), worker_zip()), tmp_path_factory.mktemp("operator")
+
+    def make() -> Site:
+        env = Env(f"g{secrets.token_hex(3)}", endpoint=endpoint, packages=packages, home=home)
+        env.stack = env.stack.only(["force_stop_permission", "killer_permission", "killer_function"])
+        env.up()
+        return Site(env.cloud, endpoint)
+
+    return make
+
+
+@pytest.fixture
+def site(make_env: Callable[[], Site]) -> Site:
+    """The guard's and the killer's part of the stack, in an env of its own."""
+    return make_env()
+
+
+class Site:
+    """What the function does in one env, seen from outside."""
+
+    def __init__(self, aws: Cloud, endpoint: str) -> None:
+        self.aws = aws
+        self.endpoint = endpoint
+        self.function = aws.name("stop-build-box")
+        self.topic = aws.arn("sns", aws.name("killer"))
+
+    def run(self, count: int = 1, tags: Mapping[str, str] | None = None, **wanted: Any) -> list[str]:
+        """Ids of new instances; ours unless told otherwise."""
+        ours = {"Project": "tinyllama", "Env": self.aws.env}
+        listed = [{"Key": name, "Value": value} for name, value in (ours if tags is None else tags).items()]
+        marked = {"TagSpecifications": [{"ResourceType": "instance", "Tags": listed}]} if listed else {}
+        answer = self.aws.ec2.run_instances(
+            ImageId=self.aws.ssm.get_parameter(Name=IMAGE)["Parameter"]["Value"],
+            InstanceType="t3.micro",
+            MinCount=count,
+            MaxCount=count,
+            **marked,
+            **wanted,
+        )
+        ids = [instance["InstanceId"] for instance in answer["Instances"]]
+        self.until(lambda: self.states(ids) == {"running"})
+        return ids
+
+    def states(self, ids: list[str]) -> set[str]:
+        pages = self.aws.ec2.get_paginator("describe_instances").paginate(InstanceIds=ids)
+        reservations = [reservation for page in pages for reservation in page["Reservations"]]
+        return {instance["State"]["Name"] for entry in reservations for instance in entry["Instances"]}
+
+    def kill(self, message: str = "the budget is exceeded") -> list[dict[str, Any]]:
+        """What the function logged after the budget told its topic."""
+        before = len(self.runs())
+        self.aws.sns.publish(TopicArn=self.topic, Message=message)
+        return self.next_run(before)
+
+    def next_run(self, before: int) -> list[dict[str, Any]]:
+        self.until(lambda: len(self.runs()) > before)
+        return self.runs()[before]
+
+    def runs(self) -> list[list[dict[str, Any]]]:
+        """The JSON lines of each run that has ended."""
+        group, runs, lines = f"/aws/lambda/{self.function}", [], []
+        for stream in self.aws.logs.describe_log_streams(logGroupName=group)["logStreams"]:
+            events = self.aws.logs.get_log_events(
+                logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True
+            )["events"]
+            for text in (event["message"] for event in events):
+                if text.startswith("{"):
+                    lines.append(json.loads(text))
+                elif text.startswith("END "):
+                    runs.append(lines)
+                    lines = []
+        return runs
+
+    def ask(self, event: Any) -> Any:
+        """The answer to a direct call."""
+        answer = self.aws.lambda_.invoke(FunctionName=self.function, Payload=json.dumps(event))
+        return json.loads(answer["Payload"].read())
+
+    def mark(self) -> dict[str, Any]:
+        key = wire.pack({"pk": wire.BUDGET_PK})
+        return wire.unpack(self.aws.dynamodb.get_item(TableName=self.aws.name("jobs"), Key=key).get("Item", {}))
+
+    def beat(self, instance: str, ahead_s: float) -> None:
+        """A heartbeat of a worker on this instance, in the future of a clock that will be moved."""
+        item = {"pk": wire.HEARTBEAT_PK, "instance_id": instance, "at_ms": int((time.time() + ahead_s) * 1000)}
+        self.aws.dynamodb.put_item(TableName=self.aws.name("jobs"), Item=wire.pack(item))
+
+    def advance(self, seconds: float) -> list[dict[str, Any]]:
+        """Moves the cloud's clock to the guard's next look; gives back what that logged."""
+        before = len(self.runs())
+        body = json.dumps({"advance_s": seconds}).encode()
+        urllib.request.urlopen(f"{self.endpoint}/_aistratus/strict", body, timeout=20).close()
+        return self.next_run(before)
+
+    def until(self, look: Callable[[], bool]) -> None:
+        end = time.monotonic() + WITHIN_S
+        while not look():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def stopped(lines: list[dict[str, Any]]) -> set[str]:
+    return {line["instance"] for line in lines if line["event"] == "stopped"}
+
+
+# --- the budget's killer --------------------------------------------------------------------------------------------
+
+
+def test_the_killer_with_nothing_to_stop_is_no_error_and_leaves_its_mark(site: Site) -> None:
+    lines = site.kill("limit")
+    assert [line["event"] for line in lines] == ["budget", "done"]
+    assert (lines[0]["notice"], lines[1]["stopped"], lines[1]["failed"]) == ("limit", 0, 0)
+    ends = datetime.fromtimestamp(site.mark()["expires_at"], UTC)
+    assert (ends.day, ends.hour, ends.minute, ends.second) == (1, 0, 0, 0)
+    assert 0 < (ends - datetime.now(UTC)).days + 1 <= 31
+
+
+def test_the_killer_stops_the_one_machine_and_says_why(site: Site) -> None:
+    (mine,) = site.run()
+    lines = site.kill()
+    assert stopped(lines) == {mine}
+    assert [line["why"] for line in lines if line["event"] == "stopped"] == ["the budget's limit is reached"]
+    site.until(lambda: site.states([mine]) == {"stopped"})
+
+
+def test_the_killer_stops_all_of_120_but_what_cannot_be_and_nothing_of_a_stranger(site: Site) -> None:
+    env = site.aws.env
+    strangers = [
+        *site.run(tags={}),
+        *site.run(tags={"Project": "tinyllama", "Env": f"{env}-2"}),
+        *site.run(tags={"Project": "tinyllama"}),
+        *site.run(tags={"Project": "other", "Env": env}),
+        *site.run(tags={"project": "tinyllama", "env": env}),
+    ]
+    ours = [*site.run(60), *site.run(59)]
+    (spot,) = site.run(InstanceMarketOptions={"MarketType": "spot"})  # a one-time spot instance can't be stopped
+    lines = site.kill()
+    assert stopped(lines) == set(ours)
+    (failed,) = [line for line in lines if line["event"] == "not_stopped"]
+    assert (failed["instance"], failed["error"]) == (spot, "UnsupportedOperation")
+    assert lines[-1] == {"level": "info", "event": "done", "reason": "budget", "stopped": 119, "failed": 1}
+    site.until(lambda: site.states(ours) == {"stopped"})
+    assert site.states([*strangers, spot]) == {"running"}
+    site.aws.ec2.terminate_instances(InstanceIds=[*ours, *strangers, spot])
+
+
+def test_one_that_is_left_running_fails_the_function(site: Site) -> None:
+    (spot,) = site.run(InstanceMarketOptions={"MarketType": "spot"})
+    answer = site.ask({"Records": [{"EventSource": "aws:sns", "Sns": {"TopicArn": site.topic, "Message": ""}}]})
+    assert answer["errorType"] == "StillRunning"
+    assert answer["errorMessage"] == f"could not be done: {spot} (UnsupportedOperation)"
+    site.aws.ec2.terminate_instances(InstanceIds=[spot])
+
+
+# --- the guard ------------------------------------------------------------------------------------------------------
+
+
+def test_the_guard_stops_what_ran_unseen_for_55_minutes_and_nothing_else(site: Site) -> None:
+    """The cloud's clock says when the rule calls; the rule was made just before the machines."""
+    forgotten, beating = site.run()[0], site.run()[0]
+    (theirs,) = site.run(tags={"Project": "tinyllama", "Env": "another"})
+    site.beat(beating, 30 * MINUTE)
+    assert stopped(site.advance(31 * MINUTE)) == set()
+    lines = site.advance(30 * MINUTE)
+    assert stopped(lines) == {forgotten}
+    (why,) = [line["why"] for line in lines if line["event"] == "stopped"]
+    assert why.startswith("no heartbeat and no job for ")
+    site.until(lambda: site.states([forgotten]) == {"stopped"})
+    assert site.states([beating, theirs]) == {"running"}
+    assert site.mark() == {}
+    assert stopped(site.advance(30 * MINUTE)) == {beating}
+    site.aws.ec2.terminate_instances(InstanceIds=[forgotten, beating, theirs])
+
+
+def test_a_start_begins_the_55_minutes_anew(site: Site) -> None:
+    started = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    instance = {"InstanceId": "i-1", "LaunchTime": started}
+    earlier = {"instance_id": "i-1", "at_ms": int(started.timestamp() - 7_200) * 1000}
+    assert stop_build_box.seen_at(instance, earlier) == started.timestamp()
+    assert stop_build_box.seen_at(instance, {"instance_id": "i-2", "at_ms": 9e15}) == started.timestamp()
+    assert stop_build_box.seen_at(instance, {"instance_id": "i-1", "at_ms": "soon"}) == started.timestamp()
+    assert stop_build_box.seen_at(instance, {}) == started.timestamp()
+
+
+# --- anybody else ---------------------------------------------------------------------------------------------------
+
+RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/tinyllama-dev-force-stop-build-runner"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:tinyllama-dev-killer"
+TICK = {"source": "aws.events", "detail-type": "Scheduled Event", "resources": [RULE], "time": "2026-03-01T12:00:00Z"}
+
+
+def notice(topic: str = TOPIC, source: str = "aws:sns") -> dict[str, Any]:
+    return {"EventSource": source, "Sns": {"TopicArn": topic, "Message": "stop"}}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        {},
+        "stop",
+        {"Records": []},
+        {"Records": "aws:sns"},
+        {"Records": [None]},
+        {"Records": [notice(f"{TOPIC}-2")]},
+        {"Records": [notice(source="aws:sqs")]},
+        {"Records": [notice(), notice(f"{TOPIC}-2")]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": TOPIC}]},
+        {**TICK, "resources": [f"{RULE}-2"]},
+        {**TICK, "resources": [RULE, RULE]},
+        {**TICK, "source": "mine"},
+        {**TICK, "time": "soon"},
+        {**TICK, "time": "2026-03-01T12:00:00"},
+        {**TICK, "time": 7},
+        {name: value for name, value in TICK.items() if name != "time"},
+    ],
+)
+def test_any_other_event_does_nothing(
+    event: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables = {"AISTRATUS_ENV": "dev", "JOBS_TABLE": "jobs", "KILL_TOPIC": TOPIC, "GUARD_RULE": RULE}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert stop_build_box.handle(event, None) == {"reason": "unknown", "stopped": []}
+    assert json.loads(capsys.readouterr().out)["event"] == "unknown"
+
+
+def test_the_events_of_topic_and_rule_are_known_for_what_they_are() -> None:
+    assert stop_build_box.notice_of({"Records": [notice(), notice()]}, TOPIC) == "stop\nstop"
+    assert stop_build_box.moment_of(TICK, RULE) == datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    assert stop_build_box.notice_of(TICK, TOPIC) is None
+    assert stop_build_box.moment_of({"Records": [notice()]}, RULE) is None
+
+
+def test_a_month_ends_where_the_budget_begins_anew() -> None:
+    assert stop_build_box.next_month(datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == datetime(2027, 1, 1, tzinfo=UTC)
+    assert stop_build_box.next_month(datetime(2026, 1, 31, tzinfo=UTC)) == datetime(2026, 2, 1, tzinfo=UTC)

@@ -1,0 +1,63 @@
+"""What people read about money: figures with their currency, one line on a quiet day, and no surprise in a subject."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aistratus.functions.summary_text import Rate, Running, Spend, body, subject
+
+RATE = Rate(1.25, "2025-12-31")
+NOW = datetime(2026, 11, 5, 7, 0, tzinfo=UTC)
+
+
+def node(hours: float = 3.5) -> Running:
+    return Running("node", "i-0abc", "g4dn.xlarge", NOW - timedelta(hours=hours))
+
+
+def test_a_day_without_spend_is_one_line() -> None:
+    quiet = Spend(limit=25, actual=2.5, forecast=5, since=0.0)
+    assert body("dev", quiet, [], RATE, NOW) == (
+        "Env dev: nothing was spent and nothing is running. "
+        "This month: €2.00 of €20.00 (10%); expected by its end: €4.00."
+    )
+    assert subject("dev", quiet, [], RATE) == "Aistratus dev: nothing spent"
+
+
+def test_a_day_with_spend_tells_the_day_the_month_and_what_runs() -> None:
+    text = body("dev", Spend(limit=25, actual=12.5, forecast=30, since=1.25), [node()], RATE, NOW)
+    assert text.splitlines() == [
+        "Env dev, 5 November 2026.",
+        "",
+        "Since the last summary: €1.00.",
+        "This month: €10.00 of €20.00 (50%); expected by its end: €24.00.",
+        "",
+        "Running: node i-0abc (g4dn.xlarge) for 3 h 30 min.",
+        "",
+        "AWS works these figures out up to three times a day, without tax. "
+        "€1 is counted as $1.25 (rate of 2025-12-31).",
+    ]
+
+
+def test_a_machine_that_runs_makes_no_quiet_day_and_an_empty_bill_says_what_may_be_missing() -> None:
+    text = body("dev", Spend(limit=25, actual=0, forecast=None, since=0.0), [node()], RATE, NOW)
+    assert "cost allocation tags" in text
+    assert "not known yet" in text
+    assert "Running: node" in text
+
+
+def test_without_a_budget_it_says_so() -> None:
+    assert "`aistratus up` makes it again" in body("dev", None, [], RATE, NOW)
+    assert subject("dev", None, [], RATE) == "Aistratus dev: no budget"
+
+
+@pytest.mark.parametrize("actual", [0.0, 12.5, 123456789.0])
+def test_a_subject_is_one_short_line_of_ascii(actual: float) -> None:
+    line = subject("a" * 16, Spend(limit=25, actual=actual), [node()], RATE)
+    assert line.isascii()
+    assert len(line) < 100
+
+
+def test_a_limit_of_nothing_divides_nothing() -> None:
+    assert "(" not in body("dev", Spend(limit=0, actual=0), [], RATE, NOW)
