@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from aistratus import policies, watch, wire
 from aistratus.cloud import PROJECT
 from aistratus.core.graph import Stack
-from aistratus.core.resource import Found, Ref, Resource
+from aistratus.core.resource import Found, Ref
 from aistratus.node.bootstrap import MANIFEST_KEY, Model, manifest, user_data
 from aistratus.policies import Names
 from aistratus.resources.alarms import Alarm
@@ -255,25 +255,24 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
         environment=environment,
         provisioned=settings.router.provisioned_concurrency,
     )
-    warmth: tuple[Resource, ...] = ()
-    if minutes := settings.router.warm_minutes:
-        warmer = EventRule(
-            key="warmer",
-            description="Keeps an environment of the router warm",
-            schedule=f"rate({minutes} minute{'s' if minutes > 1 else ''})",
-            target=Ref(live, "arn"),
-            input=json.dumps(wire.WARM),
-        )
-        warmth = (
-            warmer,
-            ServicePermission(
-                key="warmer_permission",
-                function=Ref(live, "function"),
-                qualifier="live",
-                principal="events.amazonaws.com",
-                source_arn=Ref(warmer, "arn"),
-            ),
-        )
+    # Always there, so that switching it off is a change like any other; a disabled rule costs nothing.
+    minutes = settings.router.warm_minutes or 60
+    warmer = EventRule(
+        key="warmer",
+        description="Keeps an environment of the router warm",
+        schedule=f"rate({minutes} minute{'s' if minutes > 1 else ''})",
+        target=Ref(live, "arn"),
+        input=json.dumps(wire.WARM),
+        enabled=settings.router.warm_minutes > 0,
+    )
+    warmer_permission = ServicePermission(
+        key="warmer_permission",
+        function=Ref(live, "function"),
+        qualifier="live",
+        alias=Ref(live, "arn"),
+        principal="events.amazonaws.com",
+        source_arn=Ref(warmer, "arn"),
+    )
 
     # --- API
     api = HttpApi(
@@ -456,7 +455,9 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
                 description="The node runs, and is paid for, but its worker gives no sign of life for 15 minutes",
                 # Of what AWS counts for nothing: status checks exist only while an instance runs; the jobs table is put
                 # to by the worker's heartbeat and once for each prompt that is sent to the queue, which is taken off.
-                expression=f"IF(FILL(running, 0) > 0 AND FILL(puts, 0) - FILL(prompts, 0) < {HEARTBEATS_WANTED}, 1, 0)",
+                # Gaps are filled, because alarms on DynamoDB's metrics stay as they are while data are missing.
+                expression="IF((FILL(running, 0) > 0) AND "
+                f"((FILL(puts, 0) - FILL(prompts, 0)) < {HEARTBEATS_WANTED}), 1, 0)",
                 metrics={
                     name: {
                         "namespace": namespace,
@@ -625,7 +626,7 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
                 s3_endpoint, node_group,
             ),
             "data": (
-                bucket, jobs, dead_letters, queue,
+                bucket, jobs, dead_letters, queue, openai_key,
             ),
             "identity": (
                 pool, client, operators, operator,
@@ -634,7 +635,7 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
                 alerts, *people,
             ),
             "router": (
-                router_log, router_role, router, live, *warmth,
+                router_log, router_role, router, live, warmer, warmer_permission,
             ),
             "API": (
                 api, permission, authorizer, integration, *routes, api_log, stage, throttle,

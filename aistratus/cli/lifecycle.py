@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -48,14 +48,14 @@ def up(
         aws = session.cloud.fresh()
         planned = _look(aws, stack, session, anew=replace)
         if plan:
-            _show_plan(session, planned, "plan", begun)
+            _show_plan(session, stack, planned, begun)
             raise typer.Exit(0 if planned.empty else 2)
         if planned.empty and not _unrecorded(aws, stack, planned):
             if told := session.unlocked("aistratus up", steal=steal_lock):
                 console.print(told)
             outcome = Run(stack, aws, session.ledger, session.clock, session.stop).up(planned)
         else:
-            show.short(planned.changes, console)
+            show.short(planned.changes, console, session.quotes, stack.group_of)
             asks = session.asks and not planned.empty
             if asks and not show.confirm(f"Go on ({show.counted(planned.changes)})?", options):
                 raise Interrupted("nothing was changed")
@@ -79,18 +79,27 @@ def up(
         raise Failure(_failures(outcome), todo="`aistratus up` continues when that is mended", reported=True)
 
 
-def plan(context: typer.Context) -> None:
-    """Shows what `up` would do; exits with 2 when there is something to do."""
+def plan(
+    context: typer.Context,
+    graph: Annotated[
+        Literal["mermaid", "dot", "svg"] | None,
+        typer.Option("--graph", help="Only draw what is declared, in this form; no account is looked at"),
+    ] = None,
+) -> None:
+    """Shows what `up` would do, and what it costs; exits with 2 when there is something to do."""
     from aistratus.cli import show
     from aistratus.cli.session import ending_gently, open_session
     from aistratus.explain import explain
 
+    if graph is not None:
+        _draw(context.obj, graph)
+        return
     session = open_session(context.obj, start=True)
     begun = session.clock.now()
     show.heading(session, show.people(context.obj))
     with ending_gently(session):
         planned = _look(session.cloud.fresh(), session.stack, session)
-    _show_plan(session, planned, "plan", begun)
+    _show_plan(session, session.stack, planned, begun)
     if planned.survey.failed:
         (first, why), number = next(iter(planned.survey.failed.items())), len(planned.survey.failed)
         more = f" (and {number - 1} more)" if number > 1 else ""
@@ -127,7 +136,10 @@ def down(
         if plan:
             if options.json:
                 show.report(session, "down", doomed, seconds=session.clock.now() - begun)
-            show.lines(doomed, show.results(options))
+            show.priced(doomed, show.results(options), session.quotes, session.stack.group_of)
+            if doomed:
+                saved = session.quotes.sentence(session.quotes.saved(doomed))
+                console.print(f"{show.counted(doomed)}; on AWS that saves {saved}", markup=False)
             raise typer.Exit(2 if doomed else 0)
         ours = {entry.id for entry in owned(session.cloud)}
         if (
@@ -177,16 +189,32 @@ def _unrecorded(aws: Cloud, stack: Stack, planned: Plan) -> bool:
     return any(change.found is not None and aws.recorded(change.key) != change.found.ids for change in planned.changes)
 
 
-def _show_plan(session: Session, planned: Plan, command: str, begun: float) -> None:
+def _show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> None:
     from aistratus.cli import show
 
-    console = show.results(session.options)
+    console, quotes = show.results(session.options), session.quotes
     if session.options.json:
-        show.report(session, command, planned.changes, seconds=session.clock.now() - begun)
-    show.lines((change for change in planned.changes if change.action != "unchanged"), console)
+        show.report(session, "plan", planned.changes, seconds=session.clock.now() - begun)
+    different = (change for change in planned.changes if change.action != "unchanged")
+    show.priced(different, console, quotes, stack.group_of)
     console.print(show.counted(planned.changes) or f"nothing to do: {len(planned.changes)} resources as declared")
+    show.people(session.options).print(quotes.told(planned.changes), markup=False)
     if not planned.empty and not planned.survey.failed:
         show.people(session.options).print(f"Next: aistratus{_option(session)} up")
+
+
+def _draw(options: Options, form: Literal["mermaid", "dot", "svg"]) -> None:
+    """Draws the declared stack, for which nobody has to be asked."""
+    from aistratus.cli import show
+    from aistratus.cli.session import described
+    from aistratus.pictures import draw
+
+    settings = options.load()
+    picture = draw(described(settings), form)
+    if options.json:
+        show.emit({"env": settings.env, "form": form, "picture": picture})
+    else:
+        print(picture, end="")
 
 
 def _failures(outcome: Outcome) -> str:
@@ -219,19 +247,17 @@ def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
 
 def _saved(session: Session, outcome: Outcome) -> str:
     """What an hour cost of what was switched off; empty for what isn't paid for by the hour."""
-    from aistratus.costs.declared import cost, total
-    from aistratus.costs.prices import HOURS_A_MONTH, packaged
+    from aistratus.cli.quotes import hourly
+    from aistratus.costs.prices import HOURS_A_MONTH
 
-    gone = [change.resource for change in outcome.changes if change.action == "delete"]
-    region = session.cloud.region
-    costs = {resource.key: cost(resource, packaged(), region) for resource in gone}
-    paid = {key: entry for key, entry in costs.items() if entry.idle_month is None or entry.idle_month}
+    quotes, gone = session.quotes, [change for change in outcome.changes if change.action == "delete"]
+    paid = [change for change in gone if quotes.afterwards(change).idle_month != 0]
     if not paid:
         return ""
-    together = total(paid.values()).idle_month
-    each = "an unknown amount" if together is None else f"${together / HOURS_A_MONTH:.3f}"
-    what = " and ".join(sorted(paid))
-    return f"{what}: gone; an hour of it cost {each} (AWS's list price in {region}, without tax and traffic)"
+    month = quotes.rate.euros(quotes.saved(paid).idle_month)
+    each = hourly(None if month is None else month / HOURS_A_MONTH)
+    what = " and ".join(sorted(change.key for change in paid))
+    return f"{what}: gone; an hour of it cost {each} (AWS's list price in {quotes.region}, without tax and traffic)"
 
 
 def _is_cut_off(session: Session, outcome: Outcome) -> bool:
@@ -283,12 +309,13 @@ def _conclude_down(session: Session, outcome: Outcome, seconds: float) -> None:
 
 def _nothing_to_remove(options: Options, absent: Absent) -> None:
     from aistratus.cli import show
+    from aistratus.cli.quotes import empty
 
     settings = options.load()
     if options.json:
         show.emit(
             {"command": "down", "env": settings.env, "account": None, "region": settings.region, "resources": [],
-             "calls": {"read": 0, "write": 0}, "seconds": 0.0, "left": []}
+             "cost": empty(), "calls": {"read": 0, "write": 0}, "seconds": 0.0, "left": []}
         )  # fmt: skip
     show.results(options).print(f"0 resources left, €0.00 a month ({absent.what})", markup=False)
 

@@ -29,6 +29,7 @@ from aistratus.settings import Settings
 from aistratus.trace import Meter
 
 if TYPE_CHECKING:
+    from aistratus.cli.quotes import Quotes
     from aistratus.core.graph import Stack
     from aistratus.stack import Shipped
 
@@ -37,6 +38,9 @@ LOCK_EXPIRES_S = 3600
 
 GGUF = b"GGUF"
 """How every such file begins. Source: the format's specification, "magic"."""
+
+NO_ACCOUNT = "0" * 12
+"""Stands for the account where only the shape of the stack matters."""
 
 UNREACHED_PAUSE_S = 1.0
 """Between the two tries of a command's first call."""
@@ -69,6 +73,13 @@ class Session:
         from aistratus.stack import describe  # here, because `chat` needs no resource kinds
 
         return describe(self.settings, self.names, shipped(self.settings), node=node)
+
+    @property
+    def quotes(self) -> Quotes:
+        """What the stack costs, in this env's region."""
+        from aistratus.cli.quotes import quotes
+
+        return quotes(self.settings, self.cloud.identity.region)
 
     @property
     def asks(self) -> bool:
@@ -157,6 +168,15 @@ def ending_gently(session: Session) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def described(settings: Settings) -> Stack:
+    """The declared stack of an env, without asking anybody: of an account and a region that nobody has looked up."""
+    from aistratus.stack import describe
+
+    return describe(
+        settings, Names("aws", NO_ACCOUNT, settings.region or "eu-central-1", settings.env), shipped(settings)
+    )
 
 
 # --- what is shipped ----------------------------------------------------------------------------------------

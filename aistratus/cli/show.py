@@ -22,6 +22,7 @@ from aistratus.core.resource import UNKNOWN, Found
 from aistratus.explain import explain
 
 if TYPE_CHECKING:
+    from aistratus.cli.quotes import Quotes
     from aistratus.cli.session import Session
 
 SCHEMA = 1
@@ -30,6 +31,10 @@ MARKS = {
     "unchanged": (" ", "dim"), "failed": ("x", "bold red"), "blocked": ("o", "red"), "retained": ("=", "cyan"),
 }  # fmt: skip
 LONGEST_VALUE = 60
+OTHERS = "others"
+"""Where a line belongs whose resource the stack doesn't declare: a leftover that a sweep found."""
+KEY, KIND, MONTH, HOUR = 18, 18, 14, 16
+"""Characters of a line's columns, at least: key, kind, and the two prices."""
 
 
 def people(options: Options) -> Console:
@@ -59,28 +64,50 @@ def heading(session: Session, console: Console) -> None:
 def lines(changes: Iterable[Change], console: Console) -> None:
     """One line a resource, with its fields old → new."""
     for change in changes:
-        mark, style = MARKS[change.action]
-        identifier = change.found.id if change.found else ""
-        text = f"{mark} {change.key:<18} {change.resource.kind:<18} {escape(identifier)}".rstrip()
-        console.print(f"[{style}]{text}[/]")
-        for difference in change.changes:
-            console.print(f"    [dim]{difference.field}:[/] {_value(difference.old)} → {_value(difference.new)}")
-        if change.error is not None and change.action != "blocked":
-            console.print(f"    {escape(str(explain(change.error)))}")
+        _line(change, console, *((change.found.id,) if change.found else ()))
 
 
-def short(changes: Iterable[Change], console: Console) -> None:
-    """The same for one who is about to do it: what is new by kind, everything else line by line.
+def priced(changes: Iterable[Change], console: Console, quotes: Quotes, group_of: Mapping[str, str]) -> None:
+    """The same by group, each line with its price a month while idle and an hour while active."""
+    groups: dict[str, list[Change]] = {group: [] for group in [*group_of.values(), OTHERS]}
+    for change in changes:
+        groups[group_of.get(change.key, OTHERS)].append(change)
+    width = max([KEY, *(len(change.key) for here in groups.values() for change in here)])
+    header = f" [dim]{'a month idle':>{MONTH}} {'an hour active':>{HOUR}}[/]"
+    for group, here in ((group, here) for group, here in groups.items() if here):
+        name = f"{escape(group):<{width + KIND + 3}}" if header else escape(group)
+        console.print(f"[bold]{name}[/]{header}")
+        header = ""
+        for change in here:
+            month, hour = quotes.columns(change)
+            identifier = f"  {change.found.id}" if change.found else ""
+            _line(change, console, f"{month:>{MONTH}} {hour:>{HOUR}}{identifier}", width=width)
+
+
+def _line(change: Change, console: Console, *more: str, width: int = KEY) -> None:
+    mark, style = MARKS[change.action]
+    text = " ".join([f"{mark} {change.key:<{width}} {change.resource.kind:<{KIND}}", *more]).rstrip()
+    console.print(f"[{style}]{escape(text)}[/]")
+    for difference in change.changes:
+        console.print(f"    [dim]{difference.field}:[/] {_value(difference.old)} → {_value(difference.new)}")
+    if change.error is not None and change.action != "blocked":
+        console.print(f"    {escape(str(explain(change.error)))}")
+
+
+def short(changes: Iterable[Change], console: Console, quotes: Quotes, group_of: Mapping[str, str]) -> None:
+    """The same for one who is about to do it: what is new by kind, everything else line by line, and what it costs.
 
     Each resource gets a line of its own when it is made; forty of them twice would hide what matters.
     """
+    everything = changes = list(changes)
     changes = [change for change in changes if change.action != "unchanged"]
     kinds = Counter(change.resource.kind for change in changes if change.action == "create")
     if kinds:
         mark, style = MARKS["create"]
         told = ", ".join(kind if number == 1 else f"{number} {kind}" for kind, number in kinds.items())
         console.print(f"[{style}]{mark} {kinds.total()} to create:[/] {told}")
-    lines((change for change in changes if change.action != "create"), console)
+    priced((change for change in changes if change.action != "create"), console, quotes, group_of)
+    console.print(quotes.told(everything), markup=False)
 
 
 def counted(changes: Iterable[Change]) -> str:
@@ -125,18 +152,20 @@ class Ticker:
                 self._status.update(", ".join(sorted(self._busy)) or "…")
 
 
-def resources(changes: Iterable[Change]) -> list[dict[str, Any]]:
+def resources(changes: Iterable[Change], quotes: Quotes, group_of: Mapping[str, str]) -> list[dict[str, Any]]:
     """The `resources` list of `plan|up|down -o json`."""
     return [
         {
             "key": change.key,
             "kind": change.resource.kind,
+            "group": group_of.get(change.key),
             "id": change.found.id if change.found else None,
             "action": change.action,
             "changes": [
                 {"field": difference.field, "old": difference.old, "new": difference.new}
                 for difference in change.changes
             ],
+            "cost": quotes.document(quotes.afterwards(change)),
             "seconds": round(change.seconds, 3),
             **({"error": str(explain(change.error))} if change.error else {}),
         }
@@ -153,14 +182,16 @@ def report(
     session: Session, command: str, changes: Iterable[Change], *, seconds: float, leftovers: Iterable[Found] = ()
 ) -> None:
     """The JSON document of `plan`, `up` and `down`."""
-    identity = session.cloud.identity
+    identity, quotes, changes = session.cloud.identity, session.quotes, list(changes)
+    cost = quotes.saved(changes) if command == "down" else quotes.total(changes)
     emit(
         {
             "command": command,
             "env": session.settings.env,
             "account": identity.account,
             "region": identity.region,
-            "resources": resources(changes),
+            "resources": resources(changes, quotes, session.stack.group_of),
+            "cost": quotes.document(cost),
             "calls": {"read": session.meter.read, "write": session.meter.write},
             "seconds": round(seconds, 3),
             "left": left(leftovers),

@@ -22,7 +22,7 @@ from aistratus.core.resource import Resource
 
 T = TypeVar("T")
 Graph = Mapping[str, frozenset[str]]
-Parts = Mapping[str, tuple[Resource, ...]]
+Groups = Mapping[str, tuple[Resource, ...]]
 Declared = Iterable[Resource] | Mapping[str, Iterable[Resource]]
 
 
@@ -34,8 +34,8 @@ class Stack:
         unwanted: what the settings have switched off: it shall not be there. Its `Ref`s may lead to anything that is
             declared.
 
-    Both may be given by the part of the stack that they belong to (`network`, `data` …). Parts are for people who read
-    a plan or a picture; nothing is decided by them.
+    Both may be given by the group that they belong to (`network`, `data` …). Groups are for people who read a plan or
+    a picture; nothing is decided by them.
 
     Raises:
         Failure: two resources share a key, a `Ref` leads out of the stack, something wanted refers to something
@@ -43,9 +43,9 @@ class Stack:
     """
 
     def __init__(self, resources: Declared, unwanted: Declared = ()) -> None:
-        self.parts, self._unwanted = _by_part(resources), _by_part(unwanted)
-        self.resources = tuple(resource for part in self.parts.values() for resource in part)
-        self.unwanted = tuple(resource for part in self._unwanted.values() for resource in part)
+        self.groups, self._unwanted = _by_group(resources), _by_group(unwanted)
+        self.resources = tuple(resource for group in self.groups.values() for resource in group)
+        self.unwanted = tuple(resource for group in self._unwanted.values() for resource in group)
         self.by_key: Mapping[str, Resource] = {resource.key: resource for resource in self.resources}
         if len(self.by_key) != len(self.resources):
             raise Failure("two resources of the stack share a key")
@@ -59,13 +59,13 @@ class Stack:
             self.order: tuple[str, ...] = tuple(TopologicalSorter(self.graph).static_order())
         except CycleError as error:
             raise Failure(f"the stack's references form a circle: {' -> '.join(error.args[1])}") from error
-        self.whole: Stack = Stack(_together(self.parts, self._unwanted)) if self.unwanted else self
+        self.whole: Stack = Stack(_together(self.groups, self._unwanted)) if self.unwanted else self
         """Everything that is declared, wanted or not."""
 
     @property
-    def part_of(self) -> Mapping[str, str]:
-        """The part that each key belongs to, in the order of the parts; empty where none was named."""
-        return {resource.key: name for name, part in self.whole.parts.items() for resource in part}
+    def group_of(self) -> Mapping[str, str]:
+        """The group that each key belongs to, in the order of the groups; empty where none was named."""
+        return {resource.key: name for name, group in self.whole.groups.items() for resource in group}
 
     def only(self, keys: Iterable[str]) -> Stack:
         """The part of the stack with these keys and all that they stand on.
@@ -85,17 +85,17 @@ class Stack:
                 todo.extend(self.whole.graph[key])
                 todo.extend(above[key] if key in off else ())
         return Stack(
-            {name: [resource for resource in part if resource.key in kept] for name, part in self.parts.items()},
-            {name: [resource for resource in part if resource.key in kept] for name, part in self._unwanted.items()},
+            {name: [resource for resource in group if resource.key in kept] for name, group in self.groups.items()},
+            {name: [resource for resource in group if resource.key in kept] for name, group in self._unwanted.items()},
         )
 
 
-def _by_part(declared: Declared) -> Parts:
-    parts = declared if isinstance(declared, Mapping) else {"": declared}
-    return {name: tuple(part) for name, part in parts.items()}
+def _by_group(declared: Declared) -> Groups:
+    groups = declared if isinstance(declared, Mapping) else {"": declared}
+    return {name: tuple(group) for name, group in groups.items()}
 
 
-def _together(some: Parts, others: Parts) -> Parts:
+def _together(some: Groups, others: Groups) -> Groups:
     return {name: (*some.get(name, ()), *others.get(name, ())) for name in {**some, **others}}
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
 from aistratus.core.resource import Resource
 from aistratus.costs.prices import PriceList
-from aistratus.costs.uses import FREE, METERED, NOTHING, Item, takes
+from aistratus.costs.uses import METERED, NOTHING, Item, takes
 
 Basis = Literal["priced", "by use", "free", "unknown"]
 
@@ -85,9 +85,16 @@ def as_it_is(declared: Resource, found: Resource) -> Resource:
     return dataclasses.replace(declared, **real)
 
 
-def why_free(resource: Resource) -> str:
-    """Why AWS asks nothing for it; empty for what does cost something."""
-    return FREE.get(resource.kind, "")
+def with_fields(declared: Resource, found: Resource, names: Collection[str]) -> Resource:
+    """The declaration as it would read if these fields were as they were found; what couldn't be read stays.
+
+    References stay references wherever they can, because prices look at what they lead to.
+    """
+    known = {entry.name for entry in dataclasses.fields(declared)}
+    real: dict[str, Any] = {
+        name: getattr(found, name) for name in known.intersection(names) if getattr(found, name, None) is not None
+    }
+    return dataclasses.replace(declared, **real)
 
 
 def _usd(item: Item, amount: Decimal | None, prices: PriceList, region: str) -> Decimal | None:

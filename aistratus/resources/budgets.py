@@ -45,7 +45,7 @@ Subscribers = tuple[Ref | str, ...]
 
 def notice(percent: float, kind: Literal["actual", "forecasted"] = "actual") -> str:
     """The name of the notice for more than this many percent of the limit, as `Budget.notices` has it."""
-    return f"{kind} > {percent:g} %"
+    return f"{kind} > {_number(percent)} %"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,12 @@ def _notification(name: str) -> dict[str, Any]:
 def _notice_name(notification: Mapping[str, Any]) -> str:
     sign = SIGNS[notification["ComparisonOperator"]]
     percent = " %" if notification.get("ThresholdType", "PERCENTAGE") == "PERCENTAGE" else ""
-    return f"{notification['NotificationType'].lower()} {sign} {notification['Threshold']:g}{percent}"
+    return f"{notification['NotificationType'].lower()} {sign} {_number(notification['Threshold'])}{percent}"
+
+
+def _number(value: float) -> str:
+    """The whole number, without a fraction where there is none: the name must lead back to the same threshold."""
+    return repr(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def _subscriber(address: Any) -> dict[str, str]:

@@ -61,7 +61,9 @@ class Topic(Resource):
 def find_topic(aws: Cloud, want: Topic) -> Found | None:
     """By name."""
     arn = topic_arn(aws, want.name)
-    tags, attributes = at_once(lambda: _tags(aws, arn), lambda: _attributes(aws, arn) if want.policy else {})
+    tags, attributes = at_once(
+        lambda: _tags(aws, arn), lambda: _attributes(aws, arn) if want.policy is not None else {}
+    )
     if tags is None or attributes is None:
         return None
     aws.require_ours("topic", aws.name(want.name), tags, want.key)

@@ -1,12 +1,12 @@
 """`aistratus up` against a public tool that does the same job the same way: Ansible's amazon.aws collection.
 
 Both talk to one moto server of this run, in turn: the first run of each builds, the second has nothing to do, as many
-seconds of which are measured as `--idle-runs` says. Ours makes the stack of the env `local`, some forty resources; what
-the peer's playbook makes is its own affair (about fifteen were made when the targets were set), so the ratios are of
-whole runs and flatter the peer. moto alone lacks a few operations of ours, so the embedded cloud's process, which is
-moto behind a thin shim, serves both sides.
+seconds of which are measured as `--idle-runs` says. Ours makes the stack of the env `local`, with whatever `--setting`
+switches on besides (how many resources that is stands in the result); what the peer's playbook makes is its own affair
+(about fifteen were made when the targets were set), so the ratios are of whole runs and flatter the peer. moto alone
+lacks a few operations of ours, so the embedded cloud's process, which is moto behind a thin shim, serves both sides.
 
-    python scripts/bench/peer.py PLAYBOOK.yml [--ansible VENV/bin/ansible-playbook]
+    python scripts/bench/peer.py PLAYBOOK.yml [--ansible VENV/bin/ansible-playbook] [--setting NAME=VALUE]
 
 The playbook and Ansible are not part of this project; where either is missing, the script says `skipped` and ends with
 0. The playbook runs in a copy of its folder, in which a minimal `handler.zip` is put. Prints one JSON line. Promised:
@@ -28,7 +28,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from own_cloud import COMMAND_S, KEYS, OwnCloud, machine, own_cloud
+from own_cloud import COMMAND_S, KEYS, Done, OwnCloud, machine, own_cloud
 
 FIRST_LIMIT: Final = 4.0
 SECOND_LIMIT: Final = 10.0
@@ -41,7 +41,15 @@ def main() -> int:
     parser.add_argument("playbook", type=Path, help="the peer's playbook")
     parser.add_argument("--ansible", default="ansible-playbook", help="the program [default: the one on the path]")
     parser.add_argument("--idle-runs", type=int, default=3, help="runs with nothing to do, each side [default: 3]")
+    parser.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what ours builds besides, as in the variable AISTRATUS_NAME (repeatable)",
+    )
     arguments = parser.parse_args()
+    switched_on = {f"AISTRATUS_{name}": value for name, _, value in (one.partition("=") for one in arguments.setting)}
     program = shutil.which(arguments.ansible)
     if program is None or not arguments.playbook.is_file():
         missing = "Ansible isn't installed" if program is None else f"there is no {arguments.playbook}"
@@ -49,13 +57,15 @@ def main() -> int:
         return 0
     with own_cloud() as cloud, tempfile.TemporaryDirectory() as folder:
         playbook = _copied(arguments.playbook, Path(folder))
-        ours, theirs = [_ours(cloud)], [_theirs(cloud, Path(program), playbook)]
+        first = _ours(cloud, switched_on)
+        ours, theirs = [first.seconds], [_theirs(cloud, Path(program), playbook)]
         for _ in range(arguments.idle_runs):
-            ours.append(_ours(cloud))
+            ours.append(_ours(cloud, switched_on).seconds)
             theirs.append(_theirs(cloud, Path(program), playbook))
     idle = statistics.median(theirs[1:]) / statistics.median(ours[1:])
     result = {
         "schema": 1,
+        "resources": len(first.document["resources"]),
         "first": {
             "ours_s": round(ours[0], 2),
             "peer_s": round(theirs[0], 2),
@@ -83,9 +93,9 @@ def _copied(playbook: Path, folder: Path) -> Path:
     return copy / playbook.name
 
 
-def _ours(cloud: OwnCloud) -> float:
-    """Seconds of one `up`."""
-    return cloud.run("up", "--yes", "-o", "json", AWS_ENDPOINT_URL=cloud.endpoint, **KEYS).seconds
+def _ours(cloud: OwnCloud, switched_on: dict[str, str]) -> Done:
+    """One `up`."""
+    return cloud.run("up", "--yes", "-o", "json", AWS_ENDPOINT_URL=cloud.endpoint, **KEYS, **switched_on)
 
 
 def _theirs(cloud: OwnCloud, program: Path, playbook: Path) -> float:

@@ -21,6 +21,9 @@ def document(optional: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
     return table(optional, schema={"const": 1}, **fields)
 
 
+MAYBE_EUROS = {"type": ["number", "null"], "minimum": 0}
+COST = table(idle_month_eur=MAYBE_EUROS, active_hour_eur=MAYBE_EUROS)
+
 ACTIONS = ["create", "update", "replace", "delete", "unchanged", "failed", "blocked", "retained"]
 
 REPORT = document(
@@ -34,13 +37,16 @@ REPORT = document(
             ("error",),
             key=TEXT,
             kind=TEXT,
+            group=MAYBE_TEXT,
             id=MAYBE_TEXT,
             action={"enum": ACTIONS},
             changes={"type": "array", "items": table(field=TEXT, old={}, new={})},
+            cost=COST,
             seconds=SECONDS,
             error=TEXT,
         ),
     },
+    cost=COST,
     calls=table(read=COUNT, write=COUNT),
     seconds=SECONDS,
     left={"type": "array", "items": table(key=TEXT, kind=TEXT, id=TEXT)},
@@ -96,5 +102,7 @@ PROMOTE = document(
     ids={"type": "array", "items": TEXT},
     **{"from": TEXT},
 )
+
+PICTURE = document(env=TEXT, form={"enum": ["mermaid", "dot", "svg"]}, picture=TEXT)
 
 ERROR = document(error=table(kind=TEXT, what={"type": "string", "minLength": 1}, todo=TEXT))

@@ -16,6 +16,7 @@ from router_stack import (
     answer_lost,
     code,
     denied,
+    event,
     failing,
     front_of,
     moto,
@@ -146,3 +147,15 @@ def test_a_function_without_its_variables_says_so_in_its_log_only(code: Path, ru
     assert answer.status == 500
     assert "JOBS_TABLE" not in json.dumps(answer.body)
     assert "JOBS_TABLE" in answer.printed
+
+
+def test_queue_health_is_told_without_the_age_that_cloudwatch_keeps_to_itself(
+    function: Function, front: Front, alice: str
+) -> None:
+    function.infer(alice, {"prompt": "hello"})
+    front.break_next("GetMetricStatistics", denied)
+    told = function.invoke(event("GET /queue-health", alice))
+    assert (told.status, told.body["depth"], told.body["oldest_age_s"]) == (200, 1, None)
+    assert "monitoring GetMetricStatistics: AccessDeniedException" in told.printed
+    front.break_next("GetQueueAttributes", denied)
+    assert function.invoke(event("GET /queue-health", alice)).status == 503

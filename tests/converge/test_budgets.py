@@ -95,6 +95,18 @@ def test_people_come_and_go_and_no_notice_is_lost_on_the_way(aws: Cloud, engine:
         assert engine.plan(*stack(aws, *people)).empty
 
 
+def test_notices_that_somebody_added_go_whatever_their_threshold(aws: Cloud, engine: Engine) -> None:
+    engine.up(*stack(aws))
+    about = {"AccountId": ACCOUNT, "BudgetName": aws.name("killer")}
+    for kind, sign, threshold in (("ABSOLUTE_VALUE", "LESS_THAN", 1234567.8), ("PERCENTAGE", "EQUAL_TO", 33.3)):
+        added = {"NotificationType": "ACTUAL", "ComparisonOperator": sign, "Threshold": threshold}
+        whom = [{"SubscriptionType": "EMAIL", "Address": "stranger@example.com"}]
+        aws.budgets.create_notification(**about, Notification={**added, "ThresholdType": kind}, Subscribers=whom)
+    assert engine.differences(*stack(aws)) == {"budget_killer": {"notices"}}
+    engine.up(*stack(aws))
+    assert engine.plan(*stack(aws)).empty
+
+
 def test_lost_answers_make_nothing_twice(aws: Cloud, engine: Engine) -> None:
     lost = lose_answers(aws, "budgets")
     engine.up(*stack(aws))

@@ -8,6 +8,7 @@ import json
 
 import pytest
 from converge_engine import ACCOUNT, REGION, Engine
+from lost_answers import lose_answers
 from perturb_events import ELSEWHERE, PERTURB
 from perturb_functions import package
 
@@ -189,3 +190,12 @@ def test_a_run_with_nothing_to_do_makes_seven_calls_for_the_four(aws: Cloud, eng
     others = [resource for resource in stack() if resource.key not in KEYS.values()]
     base = engine.calls(lambda: engine.plan(*others))
     assert engine.calls(lambda: engine.plan(*stack())) - base <= 7
+
+
+@pytest.mark.parametrize("service", ["events", "scheduler", "lambda"])
+def test_lost_answers_make_nothing_twice(aws: Cloud, engine: Engine, service: str) -> None:
+    lost = lose_answers(aws, service)
+    engine.up(*stack())
+    assert lost
+    assert engine.plan(*stack()).empty
+    assert engine.down(*stack()).ok

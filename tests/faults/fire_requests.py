@@ -218,7 +218,18 @@ targets = st.one_of(
     st.tuples(st.just("/jobs/x?"), st.sampled_from(["after", "attempt", CANARY]), st.just("="), segments).map("".join),
     st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts)),
     st.sampled_from(
-        ["/infer", "/health", "/openapi.json", "/infer/", "//infer", "/infer?x=1", "/HEALTH", "/jobs", "/"]
+        [
+            "/infer",
+            "/health",
+            "/openapi.json",
+            "/queue-health",
+            "/infer/",
+            "//infer",
+            "/infer?x=1",
+            "/HEALTH",
+            "/jobs",
+            "/",
+        ]
     ),
 )
 methods = st.sampled_from(["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "FOO"])
@@ -234,7 +245,7 @@ def route_of(method: str, target: str) -> str:
     parts = path.split("/")[1:]
     if parts == ["infer"] and method == "POST":
         return "POST /infer"
-    if method == "GET" and path in ("/health", "/openapi.json"):
+    if method == "GET" and path in ("/health", "/openapi.json", "/queue-health"):
         return f"GET {path}"
     if len(parts) == 2 and parts[0] == "jobs" and parts[1] and method in ("GET", "DELETE"):
         return f"{method} /jobs/{{id}}"
@@ -293,7 +304,9 @@ def events(stack: Stack, person: Person) -> st.SearchStrategy[Any]:
         "pathParameters": {"id": "x"},
         "isBase64Encoded": False,
     }
-    routes = st.sampled_from(["GET /health", "GET /openapi.json", "POST /infer", "GET /jobs/{id}", "DELETE /jobs/{id}"])
+    routes = st.sampled_from(
+        ["GET /health", "GET /openapi.json", "GET /queue-health", "POST /infer", "GET /jobs/{id}", "DELETE /jobs/{id}"]
+    )
     replaced = st.fixed_dictionaries(
         {"routeKey": routes},
         optional={

@@ -40,6 +40,7 @@ throttles."GET /jobs/{id}" = { rate = 10000.0, burst = 5000 }
 throttles."DELETE /jobs/{id}" = { rate = 10000.0, burst = 5000 }
 throttles."GET /health" = { rate = 10000.0, burst = 5000 }
 throttles."GET /openapi.json" = { rate = 10000.0, burst = 5000 }
+throttles."GET /queue-health" = { rate = 10000.0, burst = 5000 }
 """
 """Limits that thousands of requests don't meet: what is behind the throttle is to be shot at."""
 

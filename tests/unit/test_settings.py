@@ -240,7 +240,7 @@ def fields(model: type[BaseModel], path: str = "") -> list[tuple[str, Any]]:
 def test_every_setting_is_described_and_every_number_has_a_unit() -> None:
     found = fields(Settings)
     assert [name for name, entry in found if not entry.description] == []
-    numbers = [(name, entry) for name, entry in found if isinstance(entry.default, (int, float)) or "rate" in name]
+    numbers = [(name, entry) for name, entry in found if type(entry.default) in (int, float) or "rate" in name]
     assert len(numbers) >= 8
     assert [name for name, entry in numbers if not re.search(UNITS, entry.description)] == []
 

@@ -6,6 +6,7 @@ address and interface taken for ever, and routes to gateways that don't exist.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
@@ -101,9 +102,10 @@ def _routes() -> None:
     for operation in ("create_route", "replace_route"):
 
         @wrap(RouteBackend, operation)
-        def route(original: Any, backend: Any, *args: Any, nat_gateway_id: str | None = None, **wanted: Any) -> Any:
-            check(backend, nat_gateway_id)
-            return original(backend, *args, nat_gateway_id=nat_gateway_id, **wanted)
+        def route(original: Any, *args: Any, **wanted: Any) -> Any:
+            given = inspect.signature(original).bind(*args, **wanted).arguments
+            check(given["self"], given.get("nat_gateway_id"))
+            return original(*args, **wanted)
 
     if not isinstance(getattr(Route, "state", None), property):
         raise MotoChanged("a route's state isn't a property any more")

@@ -1,0 +1,146 @@
+"""What a plan costs: a price for each line, and one for all of them.
+
+Prices are AWS's list prices in EUR, without tax: by the month while idle, and what an hour in which the node runs costs
+more. They are told of the embedded cloud's env too, where nothing is paid: they are what the same stack costs on AWS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from aistratus.core.plan import Change
+from aistratus.core.resource import Resource
+from aistratus.costs import declared
+from aistratus.costs.declared import Cost
+from aistratus.costs.prices import PriceList, Rate, packaged
+from aistratus.settings import Settings
+
+GOES = ("delete",)
+"""What is there no more afterwards."""
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """What changes cost in one region, in EUR at one rate."""
+
+    region: str
+    rate: Rate
+    prices: PriceList
+
+    def afterwards(self, change: Change) -> Cost:
+        """What the resource costs when the change is made; of one that goes, what it costs until then."""
+        return declared.cost(self._as_wanted(change), self.prices, self.region)
+
+    def before(self, change: Change) -> Cost | None:
+        """What it costs now; `None` if it isn't there."""
+        if change.found is None:
+            return None
+        found = declared.with_fields(
+            self._as_wanted(change), change.found.state, {difference.field for difference in change.changes}
+        )
+        return declared.cost(found, self.prices, self.region)
+
+    def total(self, changes: Iterable[Change]) -> Cost:
+        """What all that stays costs together."""
+        return declared.total(self.afterwards(change) for change in changes if change.action not in GOES)
+
+    def saved(self, changes: Iterable[Change]) -> Cost:
+        """What all that goes has cost together."""
+        return declared.total(self.afterwards(change) for change in changes if change.action in GOES)
+
+    def given_away(self, changes: Iterable[Change]) -> Decimal:
+        """EUR of an idle month that AWS doesn't ask for in an account in which nothing else uses its allowances."""
+        resources = [self._as_wanted(change) for change in changes if change.action not in GOES]
+        return declared.given_away(resources, self.prices, self.region) / self.rate.usd_per_eur
+
+    # --- for people -----------------------------------------------------------------------------------------
+
+    def columns(self, change: Change) -> tuple[str, str]:
+        """The two prices of a line: a month while idle, and an hour in which the node runs."""
+        after, before = self.afterwards(change), self.before(change)
+        if change.action in GOES:
+            return self._minus(after)
+        month, hour = self._month(after), self._hour(after)
+        if before is not None and before.idle_month != after.idle_month:
+            month = f"{self._month(before)} → {month}"
+        if before is not None and before.active_hour != after.active_hour:
+            hour = f"{self._hour(before) or '€0'} → {hour or '€0'}"
+        return month, hour
+
+    def sentence(self, cost: Cost) -> str:
+        """`€2.81 a month idle, €0.0250 more for each hour in which the node runs`."""
+        month, hour = (self.rate.euros(cost.idle_month), self.rate.euros(cost.active_hour))
+        more = "" if hour == 0 else f", {hourly(hour)} more for each hour in which the node runs"
+        return f"{monthly(month)} a month idle{more}"
+
+    def told(self, changes: Iterable[Change]) -> str:
+        """The total line of a plan."""
+        changes = list(changes)
+        cost, less = self.total(changes), self.given_away(changes)
+        sentence = f"On AWS: {self.sentence(cost)}"
+        idle = self.rate.euros(cost.idle_month)
+        if idle is not None and monthly(less) != monthly(Decimal(0)):
+            sentence += f"; {monthly(idle - less)} a month where nothing else uses up what AWS gives away"
+        return sentence
+
+    def _month(self, cost: Cost) -> str:
+        if cost.basis in ("free", "by use"):
+            return cost.basis
+        idle = self.rate.euros(cost.idle_month)
+        return "" if idle == 0 and cost.active_hour else monthly(idle)
+
+    def _hour(self, cost: Cost) -> str:
+        active = self.rate.euros(cost.active_hour)
+        return "" if active == 0 else hourly(active)
+
+    def _minus(self, cost: Cost) -> tuple[str, str]:
+        return _negative(self._month(cost)), _negative(self._hour(cost))
+
+    # --- for programs ---------------------------------------------------------------------------------------
+
+    def document(self, cost: Cost) -> dict[str, float | None]:
+        """`{"idle_month_eur", "active_hour_eur"}`; `null` is unknown."""
+        month, hour = self.rate.euros(cost.idle_month), self.rate.euros(cost.active_hour)
+        return {
+            "idle_month_eur": None if month is None else round(float(month), 4),
+            "active_hour_eur": None if hour is None else round(float(hour), 6),
+        }
+
+    def _as_wanted(self, change: Change) -> Resource:
+        return declared.as_it_is(change.resource, change.found.state) if change.found else change.resource
+
+
+def quotes(settings: Settings, region: str) -> Quotes:
+    """Prices of the package's list, at the rate of the settings."""
+    return Quotes(region, Rate(Decimal(str(settings.budget.usd_per_eur)), settings.budget.rate_date), packaged())
+
+
+def monthly(euros: Decimal | None) -> str:
+    """EUR to the cent."""
+    return _euros(euros, 2)
+
+
+def hourly(euros: Decimal | None) -> str:
+    """EUR to a hundredth of a cent: an hour of the smallest node costs two cents."""
+    return _euros(euros, 4)
+
+
+def _euros(euros: Decimal | None, places: int) -> str:
+    if euros is None:
+        return "unknown"
+    least = Decimal(1).scaleb(-places)
+    if 0 < euros < least / 2:
+        return f"under €{least}"
+    return f"€{euros:.{places}f}" if euros else "€0"
+
+
+def _negative(price: str) -> str:
+    return f"−{price}" if price.startswith("€") and price != "€0" else price
+
+
+def empty() -> dict[str, Any]:
+    """The `cost` of nothing at all."""
+    return {"idle_month_eur": 0.0, "active_hour_eur": 0.0}

@@ -1,0 +1,23 @@
+"""The declared stack as a picture, drawn from its graph alone: no call, no account, no credentials.
+
+Each group of the stack is a frame around its resources. An arrow leads from what must be there first to what stands on
+it, so that a picture reads in the order in which `up` builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from aistratus.core.graph import Stack
+from aistratus.pictures.svg import svg
+from aistratus.pictures.text import dot, mermaid
+
+Form = Literal["mermaid", "dot", "svg"]
+
+_DRAWN: Mapping[Form, Callable[[Stack], str]] = {"mermaid": mermaid, "dot": dot, "svg": svg}
+
+
+def draw(stack: Stack, form: Form) -> str:
+    """The picture as text, with a line break at its end."""
+    return _DRAWN[form](stack)
