@@ -6,6 +6,7 @@ from deterministic names, so that a document needs no lookup and no other resour
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +43,6 @@ class Names:
         """ARN of a budget; they belong to no region."""
         return f"arn:{self.partition}:budgets::{self.account}:budget/{self.prefix}{name}"
 
-    def function(self, name: str) -> str:
-        return self.arn("lambda", f"function:{self.prefix}{name}")
-
     def log_group(self, name: str) -> str:
         """ARN of a log group's streams."""
         return self.arn("logs", f"log-group:{name}:*")
@@ -59,6 +57,10 @@ class Names:
         Source: Secrets Manager's user guide, "Determine who has permissions": six question marks match just that.
         """
         return self.arn("secretsmanager", f"secret:tinyllama/{self.env}/{name}-??????")
+
+    def function(self, name: str) -> str:
+        """ARN of a function; with `:<qualifier>` behind it, of its versions and aliases."""
+        return self.arn("lambda", f"function:{self.prefix}{name}")
 
     def parameter(self, key: str) -> str:
         """ARN of one entry of the env's ledger."""
@@ -205,6 +207,97 @@ def daily_summary(names: Names, *, log_group: str, budget: str, item: str) -> Do
             names.table("jobs"),
             **{"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [item]}},
         ),
+    )
+
+
+# --- delivery -------------------------------------------------------------------------------------------------
+
+GITHUB_TOKENS = "token.actions.githubusercontent.com"
+"""Who signs the tokens of GitHub's workflows. Source: GitHub's docs, "Configuring OpenID Connect in AWS"."""
+STS = "sts.amazonaws.com"
+"""For whom these tokens are meant: GitHub's own action for AWS asks for this audience."""
+
+
+def github_trust(names: Names, *, repository: str) -> Document:
+    """Lets workflows of this one GitHub repository (`owner/name`) assume the role, whatever their branch."""
+    return document(
+        {
+            "Effect": "Allow",
+            "Principal": {"Federated": f"arn:{names.partition}:iam::{names.account}:oidc-provider/{GITHUB_TOKENS}"},
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Condition": {
+                "StringEquals": {f"{GITHUB_TOKENS}:aud": STS},
+                "StringLike": {f"{GITHUB_TOKENS}:sub": f"repo:{repository}:*"},
+            },
+        }
+    )
+
+
+def github(names: Names, *, project: str, keys: Iterable[str]) -> Document:
+    """What a workflow does: read the ids that `aistratus env export` prints, start the build and see how it ends.
+
+    Args:
+        project: name of the build project.
+        keys: entries of the ledger, one by one: it also holds a password.
+    """
+    return document(
+        allow(["ssm:GetParameters"], *(names.parameter(key) for key in keys)),
+        allow(["codebuild:StartBuild", "codebuild:BatchGetBuilds"], names.arn("codebuild", f"project/{project}")),
+    )
+
+
+def deploy(names: Names, *, function: str, log_group: str, connection: Any) -> Document:
+    """What a build does: read the repository by the connection, write its log, publish the function's new code.
+
+    Args:
+        connection: ARN of the connection, or what stands for it until it is known.
+    """
+    router = names.function(function)
+    return document(
+        allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
+        # Connections have had two names, and AWS asks for the one that the connection was made under.
+        allow(
+            [
+                "codeconnections:GetConnection",
+                "codeconnections:GetConnectionToken",
+                "codeconnections:UseConnection",
+                "codestar-connections:GetConnection",
+                "codestar-connections:GetConnectionToken",
+                "codestar-connections:UseConnection",
+            ],
+            connection,
+        ),
+        allow(
+            [
+                "lambda:GetFunctionConfiguration",
+                "lambda:PublishVersion",
+                "lambda:UpdateAlias",
+                "lambda:UpdateFunctionCode",
+            ],
+            router,
+            f"{router}:*",
+        ),
+    )
+
+
+def build_runner(names: Names, *, repository: str, log_group: str) -> Document:
+    """What the machine that builds images does: pull and push in the one repository, write its log."""
+    return document(
+        # AWS gives ecr:GetAuthorizationToken no resource level; what the token is good for, the next statement says.
+        allow(["ecr:GetAuthorizationToken"], "*"),
+        allow(
+            [
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:CompleteLayerUpload",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:InitiateLayerUpload",
+                "ecr:PutImage",
+                "ecr:UploadLayerPart",
+            ],
+            names.arn("ecr", f"repository/{repository}"),
+        ),
+        allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
     )
 
 

@@ -250,6 +250,27 @@ class ModelSettings(Section):
         return self
 
 
+class DeliverySettings(Section):
+    """How a push to GitHub reaches the router. Nothing of it exists until `repository` is set."""
+
+    repository: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?/[A-Za-z0-9._-]{1,100}$",
+        description="the GitHub repository, as owner/name",
+    )
+    branch: str = Field(
+        default="main",
+        pattern=r"^[A-Za-z0-9._][A-Za-z0-9._/-]{0,243}$",
+        description="branch that is built when nobody names a commit",
+    )
+    connection_arn: str | None = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z-]*:(codeconnections|codestar-connections):[a-z0-9-]+:\d{12}:connection/[A-Za-z0-9-]+$",
+        description="ARN of a connection to GitHub that is there already; else one is made, and waits for a click",
+    )
+    keep_images: int = Field(default=5, ge=1, le=1000, description="number of builder images that are kept")
+
+
 class Settings(BaseSettings):
     """Everything that a person can choose."""
 
@@ -275,6 +296,7 @@ class Settings(BaseSettings):
     budget: BudgetSettings = BudgetSettings()
     model: ModelSettings = ModelSettings()
     watch: WatchSettings = WatchSettings()
+    delivery: DeliverySettings = DeliverySettings()
 
     @field_validator("env")
     @classmethod

@@ -9,22 +9,25 @@ top: the API calls the router, the router writes the jobs table and the queue, t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from aistratus import policies, watch, wire
 from aistratus.cloud import PROJECT
 from aistratus.core.graph import Stack
-from aistratus.core.resource import Found, Ref
+from aistratus.core.resource import Found, Ref, Resource
 from aistratus.node.bootstrap import MANIFEST_KEY, Model, manifest, user_data
 from aistratus.policies import Names
 from aistratus.resources.alarms import Alarm
 from aistratus.resources.budgets import Budget, notice
+from aistratus.resources.codebuild import BuildProject
 from aistratus.resources.cognito import User, UserPool, UserPoolClient, UserPoolGroup
 from aistratus.resources.compute import Instance, KeyPair
+from aistratus.resources.connections import Connection
 from aistratus.resources.dashboards import Dashboard
 from aistratus.resources.dynamodb import Table
+from aistratus.resources.ecr import Repository
 from aistratus.resources.events import EventRule
 from aistratus.resources.functions import Alias, Function, InvokePermission, ServicePermission
 from aistratus.resources.httpapi import (
@@ -49,6 +52,7 @@ from aistratus.resources.network import (
     Subnet,
     Vpc,
 )
+from aistratus.resources.oidc import OidcProvider
 from aistratus.resources.scheduler import Schedule, ScheduleGroup
 from aistratus.resources.secrets import Secret
 from aistratus.resources.sns import Topic, TopicSubscription
@@ -619,7 +623,7 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
     )
 
     nat = (nat_address, nat_gateway)
-    return Stack(
+    stack = Stack(
         {
             "network": (
                 vpc, public, private_a, private_b, gateway, public_routes, *(nat if with_nat else ()), private_routes,
@@ -659,3 +663,77 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
             "network": () if with_nat else nat,
         },
     )  # fmt: skip
+    # Last, because a workflow may read the ids of everything else.
+    return stack.plus("delivery", *_delivery(settings, names, keys=(*stack.whole.by_key, instance.key)))
+
+
+def _delivery(
+    settings: Settings, names: Names, *, keys: Iterable[str]
+) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
+    """From a push to GitHub to the router: its workflow starts a build, and the build publishes the new code.
+
+    Args:
+        keys: those of everything else, wanted or not.
+
+    Returns:
+        what is wanted of it, and what isn't.
+    """
+    repository, days = settings.delivery.repository or "nobody/nothing", settings.api.log_days
+    deploy_log = LogGroup(key="deploy_log", name=f"/aws/codebuild/{names.prefix}deploy", retention_days=days)
+    own_connection = Connection(key="github_connection", name="git", provider="GitHub")
+    connection = settings.delivery.connection_arn or Ref(own_connection, "arn")
+    deploy_role = Role(
+        key="deploy_role",
+        description="A build: publishes the router's new code",
+        trust=policies.trust("codebuild.amazonaws.com"),
+        inline={"deploy": policies.deploy(names, function="router", log_group=deploy_log.name, connection=connection)},
+    )
+    project = BuildProject(
+        key="deploy_project",
+        name="deploy",
+        description="Publishes the router's code and moves the alias to it",
+        repository=repository,
+        branch=settings.delivery.branch,
+        buildspec="scripts/buildspec.yml",
+        connection=connection,
+        role=Ref(deploy_role, "arn"),
+        environment={"AISTRATUS_ENV": names.env},
+        log_group=Ref(deploy_log, "name"),
+    )
+    images = Repository(key="builder_images", name="builder", keep=settings.delivery.keep_images)
+    runner_log = LogGroup(key="build_runner_log", name=f"/tinyllama/{names.env}/build-runner", retention_days=days)
+    runner_role = Role(
+        key="build_runner_role",
+        description="The machine that builds images: pulls and pushes them",
+        trust=policies.trust("ec2.amazonaws.com"),
+        inline={
+            "build-runner": policies.build_runner(
+                names, repository=f"{names.prefix}{images.name}", log_group=runner_log.name
+            ),
+            "managed-node": policies.managed_node(),
+        },
+    )
+    runner_profile = InstanceProfile(key="build_runner_profile", role=Ref(runner_role))
+    provider = OidcProvider(key="github_tokens", url=f"https://{policies.GITHUB_TOKENS}", audiences=(policies.STS,))
+
+    everything: tuple[Resource, ...] = (
+        deploy_log, own_connection, deploy_role, project, images, runner_log, runner_role, runner_profile, provider,
+    )  # fmt: skip
+    github_role = Role(
+        key="github_role",
+        description="Workflows of the repository: read ids, start a build",
+        trust=policies.github_trust(names, repository=repository),
+        inline={
+            "github": policies.github(
+                names,
+                project=f"{names.prefix}{project.name}",
+                keys=sorted({*keys, *(entry.key for entry in everything), "github_role"}),
+            )
+        },
+        after=(Ref(provider),),
+    )
+    everything = (*everything, github_role)
+    if settings.delivery.repository is None:
+        return (), everything
+    unwanted = (own_connection,) if settings.delivery.connection_arn else ()
+    return tuple(entry for entry in everything if entry not in unwanted), unwanted

@@ -237,6 +237,9 @@ def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
         from aistratus.stack import CUT_OFF
 
         console.print(CUT_OFF, markup=False)
+    for change in outcome.changes:
+        if change.found and change.found.todo:
+            console.print(f"{change.key} is {change.found.health}: {change.found.todo}", markup=False)
     url = next((c.found.ids.get("endpoint") for c in outcome.changes if c.key == "api" and c.found), None)
     for sentence in left_to_do(outcome.changes, account_changes=session.asks):
         console.print(sentence, markup=False)

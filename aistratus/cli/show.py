@@ -168,6 +168,7 @@ def resources(changes: Iterable[Change], quotes: Quotes, group_of: Mapping[str, 
             "cost": quotes.document(quotes.afterwards(change)),
             "seconds": round(change.seconds, 3),
             **({"error": str(explain(change.error))} if change.error else {}),
+            **({"todo": change.found.todo} if change.found and change.found.todo else {}),
         }
         for change in changes
     ]

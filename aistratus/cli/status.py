@@ -126,6 +126,7 @@ def describe(session: Session) -> dict[str, Any]:
                 "kind": change.resource.kind,
                 "id": change.found.id if change.found else None,
                 "health": _health(change.action, change.found.health if change.found else "absent"),
+                **({"todo": change.found.todo} if change.found and change.found.todo else {}),
             }
             for change in planned.changes
         ],
@@ -289,5 +290,6 @@ def _show(options: Options, document: dict[str, Any]) -> None:
     console.print(f"queue  {queue['depth']} waiting, {queue['in_flight']} in flight, {queue['dead']} dead")
     for resource in document["resources"]:
         if resource["health"] != "ok":
-            console.print(f"  {resource['key']} ({resource['kind']}): {resource['health']}")
+            todo = f"; {resource['todo']}" if "todo" in resource else ""
+            console.print(f"  {resource['key']} ({resource['kind']}): {resource['health']}{todo}", markup=False)
     console.print(f"{len(document['resources'])} resources")

@@ -183,7 +183,7 @@ class Run:
         done = self._remove(change)
         for _ in range(SWEEP_ROUNDS):
             again = reconciler(change.resource).find(self.aws.fresh(), change.resource)
-            if again is None:
+            if again is None or again.adopted:
                 return done
             done = self._remove(replace(change, found=again))
         return done

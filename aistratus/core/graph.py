@@ -67,6 +67,10 @@ class Stack:
         """The group that each key belongs to, in the order of the groups; empty where none was named."""
         return {resource.key: name for name, group in self.whole.groups.items() for resource in group}
 
+    def plus(self, group: str, resources: Iterable[Resource], unwanted: Iterable[Resource]) -> Stack:
+        """The same stack with one more group, which may refer to all that is there."""
+        return Stack({**self.groups, group: resources}, {**self._unwanted, group: unwanted})
+
     def only(self, keys: Iterable[str]) -> Stack:
         """The part of the stack with these keys and all that they stand on.
 

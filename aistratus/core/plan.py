@@ -138,13 +138,13 @@ def removals(stack: Stack, found: Survey) -> list[Change]:
 
 
 def deletions(stack: Stack, found: Survey, *, keep_data: bool) -> list[Change]:
-    """What `down` would do, in its order; absent resources are left out."""
+    """What `down` would do, in its order; what is absent or only adopted is left out."""
     lines = []
     for key in reversed(stack.whole.order):
         resource, have = stack.whole.by_key[key], found.found.get(key)
         if error := found.failed.get(key):
             lines.append(Change(resource, "failed", error=error))
-        elif have is not None:
+        elif have is not None and not have.adopted:
             keep = keep_data and resource.holds_data
             lines.append(Change(resource, "retained" if keep else "delete", found=have))
     return lines

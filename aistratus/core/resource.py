@@ -93,12 +93,16 @@ class Found:
     ids: what other resources and the ledger need (`id`, `arn`, `url`, `name` …).
     tags: all its tags; `None` for a kind that carries none (it belongs to its parent then).
     health: `ok`, or one word for people: `starting`, `stopped`, `failed` …
+    todo: what a person has to do about it, where only a person can; a sentence without a full stop.
+    adopted: somebody else's that we only use: never changed, never removed, never counted as ours.
     """
 
     state: Resource
     ids: Mapping[str, str]
     tags: Mapping[str, str] | None = None
     health: str = "ok"
+    todo: str = ""
+    adopted: bool = False
 
     @property
     def id(self) -> str:

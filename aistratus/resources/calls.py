@@ -1,10 +1,12 @@
-"""Two ways to call AWS that every kind needs: with "not there" as an answer, and several calls at once."""
+"""Ways to call AWS that many kinds need: with "not there" as an answer, several at once, and not where AWS has none."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from aistratus.core.errors import error_code
 
@@ -28,3 +30,24 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
     with ThreadPoolExecutor(max_workers=len(calls), thread_name_prefix="read") as pool:
         futures = [pool.submit(call) for call in calls]
     return [future.result() for future in futures]
+
+
+def offered(client: Any, *also_known_as: str) -> bool:
+    """Does AWS have the client's service in the client's region? Not all services are everywhere.
+
+    Where it hasn't, the address has no name, and every call would end in a failure after a minute of repetitions. The
+    SDK's own list outweighs a name that can't be looked up just now, but lags behind, so it isn't asked first.
+
+    Args:
+        also_known_as: names under which the SDK lists the service besides its own.
+    """
+    address = urlsplit(client.meta.endpoint_url)
+    try:
+        socket.getaddrinfo(address.hostname, address.port or 443)
+    except OSError:
+        import boto3
+
+        session, service = boto3.session.Session(), client.meta.service_model.service_name
+        listed = (session.get_available_regions(name) for name in (service, *also_known_as))
+        return any(client.meta.region_name in regions for regions in listed)
+    return True

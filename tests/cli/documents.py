@@ -34,7 +34,7 @@ REPORT = document(
     resources={
         "type": "array",
         "items": table(
-            ("error",),
+            ("error", "todo"),
             key=TEXT,
             kind=TEXT,
             group=MAYBE_TEXT,
@@ -44,6 +44,7 @@ REPORT = document(
             cost=COST,
             seconds=SECONDS,
             error=TEXT,
+            todo=TEXT,
         ),
     },
     cost=COST,
@@ -58,7 +59,7 @@ STATUS = document(
     api_url=MAYBE_TEXT,
     node=table(state=TEXT, type=MAYBE_TEXT, heartbeat_age_s={"type": ["number", "null"]}, model=MAYBE_TEXT),
     queue=table(depth=MAYBE_COUNT, in_flight=MAYBE_COUNT, dead=MAYBE_COUNT),
-    resources={"type": "array", "items": table(key=TEXT, kind=TEXT, id=MAYBE_TEXT, health=TEXT)},
+    resources={"type": "array", "items": table(("todo",), key=TEXT, kind=TEXT, id=MAYBE_TEXT, health=TEXT, todo=TEXT)},
 )
 
 CHAT = document(

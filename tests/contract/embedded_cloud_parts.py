@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import time
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -198,3 +199,39 @@ def log_lines(connect: Connect, group: str) -> list[str]:
         for stream in streams
         for event in logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
     ]
+
+
+BUILD_ENVIRONMENT = {
+    "type": "ARM_CONTAINER",
+    "image": "aws/codebuild/amazonlinux-aarch64-standard:3.0",
+    "computeType": "BUILD_GENERAL1_SMALL",
+}
+
+
+def build_project(connect: Connect, **wanted: Any) -> dict[str, Any]:
+    """The parameters of a project."""
+    return {
+        "name": unique("build"),
+        "source": {"type": "GITHUB", "location": "https://github.com/owner/name.git"},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": BUILD_ENVIRONMENT,
+        "serviceRole": role(connect, "codebuild.amazonaws.com"),
+        **wanted,
+    }
+
+
+def complete_connection(connect: Connect, arn: str) -> None:
+    """Does what a person does in the console, by the console's own call."""
+    client = connect("codeconnections")
+    request = urllib.request.Request(
+        f"{client.meta.endpoint_url}/",
+        json.dumps({"ConnectionArn": arn}).encode(),
+        {
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": "com.amazonaws.codeconnections.CodeConnections_20231201.UpdateConnectionInstallation",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential=a/20260101/{REGION}/codeconnections/aws4_request, "
+            "SignedHeaders=host, Signature=0",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 200

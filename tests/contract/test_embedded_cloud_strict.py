@@ -14,6 +14,8 @@ from typing import Any
 from embedded_cloud_parts import (
     REGION,
     await_state,
+    build_project,
+    complete_connection,
     function,
     image,
     refused,
@@ -420,3 +422,21 @@ def test_dashboard_body(judge: Judge) -> None:
         assert refused(put, DashboardName=name, DashboardBody=body) == "InvalidParameterInput"
     row.append("jobs")
     put(DashboardName=name, DashboardBody=json.dumps({"widgets": [text, graph]}))
+
+
+def test_build_connection_refused(judge: Judge) -> None:
+    builds, iam = judge("codebuild"), judge("iam")
+    arn = judge("codeconnections").create_connection(ConnectionName=unique(), ProviderType="GitHub")["ConnectionArn"]
+    wanted = build_project(judge.connect)
+    wanted["source"]["auth"] = {"type": "CODECONNECTIONS", "resource": arn}
+    allowed = {"Effect": "Allow", "Action": "codeconnections:*", "Resource": arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    iam.put_role_policy(RoleName=wanted["serviceRole"].rpartition("/")[2], PolicyName="use", PolicyDocument=policy)
+    assert refused(builds.create_project, **wanted) == "OAuthProviderException"  # nobody has completed it
+    complete_connection(judge.connect, arn)
+    builds.create_project(**wanted)
+    another = build_project(judge.connect, source=wanted["source"])
+    assert refused(builds.create_project, **another) == "OAuthProviderException"  # its role may not use it
+    plain = build_project(judge.connect)
+    builds.create_project(**plain)
+    assert refused(builds.update_project, name=plain["name"], source=wanted["source"]) == "OAuthProviderException"

@@ -19,6 +19,7 @@ from embedded_cloud_parts import (
     REGION,
     Connect,
     await_state,
+    build_project,
     function,
     image,
     refused,
@@ -161,7 +162,7 @@ def test_nat_lingers(judge: Judge, vpc: str) -> None:
     attached_gateway(judge, vpc)
     address = ec2.allocate_address(Domain="vpc")["AllocationId"]
     gateway = ec2.create_nat_gateway(SubnetId=place, AllocationId=address)["NatGateway"]["NatGatewayId"]
-    judge.delay("nat-lingers", 2)
+    judge.delay("nat-lingers", 4)
     ec2.delete_nat_gateway(NatGatewayId=gateway)
     assert refused(ec2.release_address, AllocationId=address) == "InvalidIPAddress.InUse"
     assert refused(ec2.delete_subnet, SubnetId=place) == "DependencyViolation"
@@ -234,6 +235,23 @@ def test_role_not_assumable(judge: Judge) -> None:
     change = {"FunctionName": name, "Role": role(judge.connect)}
     assert refused(client.update_function_configuration, **change) == "InvalidParameterValueException"
     client.update_function_configuration(**change)
+
+
+def test_build_role_not_assumable(judge: Judge) -> None:
+    builds, old = judge("codebuild"), build_project(judge.connect)
+    builds.create_project(**old)
+    foreign = role(judge.connect, "lambda.amazonaws.com")
+    assert (
+        refused(builds.create_project, **build_project(judge.connect, serviceRole=foreign)) == "InvalidInputException"
+    )
+    judge.delay("build-role-not-assumable", 1)
+    new = build_project(judge.connect)
+    with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
+        builds.create_project(**new)
+    builds.create_project(**new)
+    change = {"name": old["name"], "serviceRole": role(judge.connect, "codebuild.amazonaws.com")}
+    assert refused(builds.update_project, **change) == "InvalidInputException"
+    builds.update_project(**change)
 
 
 def test_function_in_progress(judge: Judge) -> None:

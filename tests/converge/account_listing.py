@@ -57,7 +57,7 @@ class Account:
         config = Config(proxies={}, retries={"mode": "standard", "total_max_attempts": 5})
         services = (
             "ec2", "iam", "s3", "dynamodb", "sqs", "cognito-idp", "lambda", "apigatewayv2", "logs", "ssm", "sns",
-            "budgets", "cloudwatch", "events", "scheduler", "secretsmanager",
+            "budgets", "cloudwatch", "codebuild", "codeconnections", "ecr", "events", "scheduler", "secretsmanager",
         )  # fmt: skip
         self.clients: dict[str, Any] = {
             service: session.client(service, endpoint_url=endpoint, config=config) for service in services
@@ -68,6 +68,7 @@ class Account:
         listings = (
             _network, _instances, _key_pairs, _roles, _profiles, _buckets, _tables, _queues, _pools, _functions, _apis,
             _log_groups, _parameters, _topics, _budgets, _rules, _schedules, _alarms, _dashboards, _secrets,
+            _delivery,
         )  # fmt: skip
         with ThreadPoolExecutor(max_workers=4) as pool:
             listed = pool.map(self._listed, listings)
@@ -478,3 +479,29 @@ def _dashboards(clients: Mapping[str, Any]) -> Iterator[Thing]:
         body = json.loads(cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"])
         facts = str([widget["properties"].get("title") for widget in body["widgets"]])
         yield Thing(kind="dashboard", id=name, name=name, tags=tags, facts=facts)
+
+
+# --- delivery ---------------------------------------------------------------------------------------------------------
+
+
+def _delivery(clients: Mapping[str, Any]) -> Iterator[Thing]:
+    builds, connections, ecr, iam = (clients[name] for name in ("codebuild", "codeconnections", "ecr", "iam"))
+    for name in _pages(builds, "list_projects", "projects"):
+        for project in builds.batch_get_projects(names=[name])["projects"]:
+            tags = {tag["key"]: tag["value"] for tag in project.get("tags") or []}
+            facts = str((project["source"]["location"], project["environment"]["image"], project["timeoutInMinutes"]))
+            yield Thing(kind="build project", id=name, name=name, tags=tags, facts=facts)
+    for entry in connections.list_connections(MaxResults=100)["Connections"]:
+        arn = entry["ConnectionArn"]
+        tags = _tags(connections.list_tags_for_resource(ResourceArn=arn)["Tags"])
+        yield Thing(kind="connection", id=arn, name=entry["ConnectionName"], tags=tags, facts=entry["ConnectionStatus"])
+    for entry in _pages(ecr, "describe_repositories", "repositories"):
+        name = entry["repositoryName"]
+        tags = _tags(ecr.list_tags_for_resource(resourceArn=entry["repositoryArn"])["tags"])
+        policy = _unless({"LifecyclePolicyNotFoundException"}, ecr.get_lifecycle_policy, repositoryName=name)
+        facts = str((entry["imageScanningConfiguration"], policy.get("lifecyclePolicyText")))
+        yield Thing(kind="image repository", id=name, name=name, tags=tags, facts=facts)
+    for entry in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]:
+        provider = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=entry["Arn"])
+        facts = f"{provider['Url']} {sorted(provider['ClientIDList'])}"
+        yield Thing(kind="identity provider", id=entry["Arn"], tags=_tags(provider.get("Tags")), facts=facts)

@@ -33,7 +33,10 @@ DEMO_MODEL = Model(
 )
 
 
-ALL_ON: Mapping[str, Any] = {"network": {"enable_nat_gw": True}}
+ALL_ON: Mapping[str, Any] = {
+    "network": {"enable_nat_gw": True},
+    "delivery": {"repository": "owner/name"},
+}
 """Settings that switch on all that is off by default."""
 
 

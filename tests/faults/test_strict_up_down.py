@@ -32,14 +32,14 @@ from aistratus.node.bootstrap import Model
 from aistratus.package import functions_zip, router_zip, worker_zip
 from aistratus.policies import Names
 from aistratus.resources.parameters import SsmStore
-from aistratus.settings import NetworkSettings, Settings
+from aistratus.settings import DeliverySettings, NetworkSettings, Settings
 from aistratus.stack import Shipped, describe
 from aistratus.trace import Meter
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 CALLS = 3
-EVERYTHING = Settings(network=NetworkSettings(enable_nat_gw=True))
+EVERYTHING = Settings(network=NetworkSettings(enable_nat_gw=True), delivery=DeliverySettings(repository="owner/name"))
 EVERY = 6
 
 NEVER_MET = {
@@ -53,6 +53,7 @@ DELAYS = sorted(rule.name for rule in RULES if rule.asked and rule.name not in {
 CONCERNED = {
     "api-throttled": ["api_throttle"],
     "bucket-name-busy": ["data"],
+    "build-role-not-assumable": ["deploy_project"],
     "ec2-throttled": ["s3_endpoint", "node_key"],
     "function-in-progress": ["router_live"],
     "iam-throttled": ["node_profile"],

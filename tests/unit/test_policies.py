@@ -17,6 +17,7 @@ from aistratus.policies import Document, Names
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = Names("aws", "123456789012", "eu-central-1", "prod")
+CONNECTION = "arn:aws:codeconnections:eu-central-1:123456789012:connection/00000000-1111-2222-3333-444444444444"
 BUCKET = "tinyllama-prod-data-123456789012-eu-central-1"
 
 DOCUMENTS: dict[str, Document] = {
@@ -24,6 +25,14 @@ DOCUMENTS: dict[str, Document] = {
     "node": policies.node(NAMES, bucket=BUCKET, log_group="/tinyllama/prod/node"),
     "stop-build-box": policies.stop_build_box(NAMES, log_group="/aws/lambda/tinyllama-prod-stop-build-box"),
     "managed-node": policies.managed_node(),
+    "github": policies.github(NAMES, project="tinyllama-prod-deploy", keys=("api", "router", "deploy_project")),
+    "github-trust": policies.github_trust(NAMES, repository="owner/name"),
+    "deploy": policies.deploy(
+        NAMES, function="router", log_group="/aws/codebuild/tinyllama-prod-deploy", connection=CONNECTION
+    ),
+    "build-runner": policies.build_runner(
+        NAMES, repository="tinyllama-prod-builder", log_group="/tinyllama/prod/build-runner"
+    ),
     "tls-only": policies.tls_only(NAMES, BUCKET),
     "daily-summary": policies.daily_summary(
         NAMES, log_group="/aws/lambda/tinyllama-prod-daily-summary", budget="monthly", item="money#summary"
@@ -38,6 +47,7 @@ DOCUMENTS: dict[str, Document] = {
 WITHOUT_RESOURCE_LEVEL = {
     "cloudwatch:GetMetricStatistics",
     "ec2:DescribeInstances",
+    "ecr:GetAuthorizationToken",
     "ssm:UpdateInstanceInformation",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
@@ -50,7 +60,7 @@ WITHOUT_RESOURCE_LEVEL = {
     "ec2messages:GetMessages",
     "ec2messages:SendReply",
 }
-"""Source: the Service Authorization Reference of CloudWatch, EC2, Systems Manager, Message Gateway and Message
+"""Source: the Service Authorization Reference of CloudWatch, EC2, ECR, Systems Manager, Message Gateway and Message
 Delivery: none of these actions names a resource type (ssm:UpdateInstanceInformation's is optional), so that they work
 with `*` alone."""
 
@@ -150,6 +160,16 @@ def test_the_router_reads_one_secret_whatever_aws_puts_behind_its_name() -> None
 def test_only_the_named_service_may_assume_a_role() -> None:
     statement = policies.trust("lambda.amazonaws.com")["Statement"][0]
     assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_only_workflows_of_the_one_repository_may_assume_the_role_of_github() -> None:
+    statement = policies.github_trust(NAMES, repository="owner/name")["Statement"][0]
+    provider = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
+    assert statement["Principal"] == {"Federated": provider}
+    assert statement["Condition"] == {
+        "StringEquals": {"token.actions.githubusercontent.com:aud": "sts.amazonaws.com"},
+        "StringLike": {"token.actions.githubusercontent.com:sub": "repo:owner/name:*"},
+    }
 
 
 def test_arns_follow_the_partition() -> None:

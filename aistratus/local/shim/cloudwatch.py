@@ -10,7 +10,6 @@ from typing import Any
 from moto.cloudwatch.exceptions import ResourceNotFoundException
 from moto.cloudwatch.models import CloudWatchBackend, MetricDatum, MetricDatumBase
 from moto.cloudwatch.responses import CloudWatchResponse
-from moto.core.common_models import CloudWatchMetricProvider
 from moto.core.utils import unix_time, utcnow
 from moto.sqs.models import Queue, sqs_backends
 
@@ -22,6 +21,7 @@ def mend(cloud: Cloud) -> None:
     _alarms()
     _dashboards()
     _tags()
+    _queues()
 
 
 def _alarms() -> None:
@@ -80,18 +80,17 @@ def _exists(backend: CloudWatchBackend, arn: str) -> bool:
     return arn in owners
 
 
-class QueueMetrics(CloudWatchMetricProvider):
-    """What SQS publishes about a queue, here as it is at the moment of the question and not once a minute.
+def _queues() -> None:
+    @wrap(CloudWatchBackend, "get_all_metrics")
+    def get_all_metrics(original: Any, backend: CloudWatchBackend) -> list[MetricDatumBase]:
+        """With what SQS publishes about its queues: here as it is when asked, on AWS once a minute.
 
-    Source: SQS developer guide, "Available CloudWatch metrics for Amazon SQS".
-    """
-
-    @staticmethod
-    def get_cloudwatch_metrics(account_id: str, region: str) -> list[MetricDatumBase]:
-        queues = list(sqs_backends[account_id][region].queues.values())
-        return [
+        Source: SQS developer guide, "Available CloudWatch metrics for Amazon SQS".
+        """
+        found: list[MetricDatumBase] = original(backend)
+        return found + [
             MetricDatum("AWS/SQS", name, value, [{"Name": "QueueName", "Value": queue.name}], utcnow(), "Count")
-            for queue in queues
+            for queue in list(sqs_backends[backend.account_id][backend.region_name].queues.values())
             for name, value in _numbers(queue).items()
         ]
 

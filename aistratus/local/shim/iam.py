@@ -1,4 +1,4 @@
-"""IAM: the policy simulator, which moto lacks and by which an operator's rights are checked before a change."""
+"""IAM: the policy simulator, by which an operator's rights are checked, and the audiences of identity providers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from moto.core.responses import ActionResult
+from moto.core.responses import ActionResult, EmptyResult
 from moto.iam.exceptions import NotFoundException
 from moto.iam.responses import IamResponse
 
@@ -25,6 +25,21 @@ def mend(cloud: Cloud) -> None:
     @add(IamResponse)
     def simulate_custom_policy(self: Any) -> ActionResult:
         return _simulate(self, _given(self, "PolicyInputList"))
+
+    @add(IamResponse, "add_client_id_to_open_id_connect_provider")
+    def add_audience(self: Any) -> EmptyResult:
+        provider = self.backend.get_open_id_connect_provider(self._get_param("OpenIDConnectProviderArn"))
+        audience = self._get_param("ClientID")
+        if audience not in provider.client_id_list:
+            provider.client_id_list = [*provider.client_id_list, audience]
+        return EmptyResult()
+
+    @add(IamResponse, "remove_client_id_from_open_id_connect_provider")
+    def remove_audience(self: Any) -> EmptyResult:
+        provider = self.backend.get_open_id_connect_provider(self._get_param("OpenIDConnectProviderArn"))
+        audience = self._get_param("ClientID")
+        provider.client_id_list = [one for one in provider.client_id_list if one != audience]
+        return EmptyResult()
 
 
 def _given(self: Any, name: str) -> list[dict[str, Any]]:

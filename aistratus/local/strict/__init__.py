@@ -12,6 +12,7 @@ from typing import Final
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.strict import (
     api,
+    delivery,
     ec2,
     events,
     iam,
@@ -41,6 +42,7 @@ RULES: Final[tuple[Rule, ...]] = tuple(
         secrets,
         storage,
         api,
+        delivery,
         money,
         events,
         throttling,

@@ -64,9 +64,17 @@ def _holds(backend: Any, delays: Delays, where: Callable[[Hold], bool]) -> list[
     return [one for one in holds if where(one) and not gone(one)]
 
 
-def _gateways(backend: Any, where: Callable[[Any], bool]) -> list[Any]:
+def _gateways(backend: Any, delays: Delays, where: Callable[[Any], bool]) -> list[Any]:
+    """The NAT gateways that hold something there; a call that meets one that is going looks at it."""
+    _look_at_going(backend, delays, where)
     ended = ("deleted", "failed")
     return [one for one in backend.nat_gateways.values() if one.state not in ended and where(one)]
+
+
+def _look_at_going(backend: Any, delays: Delays, where: Callable[[Any], bool]) -> None:
+    for one in backend.nat_gateways.values():
+        if one.state == "deleting" and where(one) and not delays.take("nat-lingers", one.id):
+            ec2_nat.let_go(backend, one, "deleted")
 
 
 @book.rule(LINGERS, code="DependencyViolation", source=_ERRORS, asked="calls")
@@ -104,9 +112,7 @@ def nat_lingers(cloud: Cloud, delays: Delays) -> None:
 
     @wrap(NatGatewayBackend, "describe_nat_gateways")
     def describe(original: Any, backend: Any, *args: Any, **wanted: Any) -> Any:
-        for one in backend.nat_gateways.values():
-            if one.state == "deleting" and not delays.take("nat-lingers", one.id):
-                ec2_nat.let_go(backend, one, "deleted")
+        _look_at_going(backend, delays, lambda one: True)
         return original(backend, *args, **wanted)
 
 
@@ -160,7 +166,7 @@ def subnet_in_use(cloud: Cloud, delays: Delays) -> None:
     @wrap(SubnetBackend, "delete_subnet")
     def delete_subnet(original: Any, backend: Any, subnet_id: str) -> Any:
         used = _holds(backend, delays, lambda one: one.subnet == subnet_id)
-        if used or _gateways(backend, lambda one: one.subnet_id == subnet_id):
+        if used or _gateways(backend, delays, lambda one: one.subnet_id == subnet_id):
             raise DependencyViolationError(f"The subnet '{subnet_id}' has dependencies and cannot be deleted.")
         return original(backend, subnet_id)
 
@@ -187,7 +193,7 @@ def public_address_mapped(cloud: Cloud, delays: Delays) -> None:
     @wrap(InternetGatewayBackend, "detach_internet_gateway")
     def detach(original: Any, backend: Any, internet_gateway_id: str, vpc_id: str) -> Any:
         mapped = _holds(backend, delays, lambda one: one.vpc == vpc_id and one.public)
-        if mapped or _gateways(backend, lambda one: one.vpc_id == vpc_id):
+        if mapped or _gateways(backend, delays, lambda one: one.vpc_id == vpc_id):
             raise DependencyViolationError(
                 f"Network {vpc_id} has some mapped public address(es). Please unmap those "
                 "public address(es) before detaching the gateway."
@@ -203,7 +209,7 @@ def vpc_in_use(cloud: Cloud, delays: Delays) -> None:
         held = [one.id for one in backend.internet_gateways.values() if one.vpc and one.vpc.id == vpc_id]
         held += [one.id for one in backend.vpc_end_points.values() if one.vpc_id == vpc_id and one.state != "deleted"]
         held += [one.id for one in backend.groups.get(vpc_id, {}).values() if one.name != "default"]
-        held += [one.id for one in _gateways(backend, lambda one: one.vpc_id == vpc_id)]
+        held += [one.id for one in _gateways(backend, delays, lambda one: one.vpc_id == vpc_id)]
         held += [one.id for zone in backend.subnets.values() for one in zone.values() if one.vpc_id == vpc_id]
         held += [
             one.id for one in backend.route_tables.values() if one.vpc_id == vpc_id and one.main_association_id is None
@@ -219,7 +225,9 @@ def address_in_use(cloud: Cloud, delays: Delays) -> None:
     def release(original: Any, backend: Any, address: str | None = None, allocation_id: str | None = None) -> Any:
         found = backend.address_by_ip([address]) if address else backend.address_by_allocation([allocation_id])
         held = _gateways(
-            backend, lambda one: any(entry.get("allocationId") == found[0].allocation_id for entry in one.address_set)
+            backend,
+            delays,
+            lambda one: any(entry.get("allocationId") == found[0].allocation_id for entry in one.address_set),
         )
         if found[0].association_id or held:
             raise EC2ClientError(
