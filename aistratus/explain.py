@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 
 from aistratus.core.errors import Denied, Failure, LoginExpired, error_code, error_message
+from aistratus.trace import CALL
 
 EXPIRED = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException",
@@ -35,21 +37,69 @@ def _client_error(error: BaseException, profile: str | None) -> Failure:
     if code in EXPIRED:
         return LoginExpired(f"AWS refused the credentials in {operation}: {message}", todo=_sign_in(profile))
     if code in DENIED:
-        return _denied(operation, message)
+        return _denied(error, operation, message)
     return Failure(f"{operation} failed: {message} ({code})")
 
 
-def _denied(operation: str, message: str) -> Denied:
-    action = re.search(r"perform: ([a-z0-9-]+:\w+)", message)
-    if not action:
-        return Denied(f"{operation} was denied: {message}", todo="allow this call to the user or role that you use")
-    resource = re.search(r'on resource: "?([^\s"]+)', message)
-    arn = resource[1].rstrip(".,") if resource else "*"
-    what = f"{operation} was denied: {action[1]}{f' on {arn}' if resource else ''} isn't allowed"
+ALL_OF_IT = "`aistratus iam policy` prints all that these commands need"
+
+
+def _denied(error: BaseException, operation: str, message: str) -> Denied:
+    """From AWS's own words, which name action and resource mostly; else from what the call is known to need."""
+    found = re.search(r"perform: ([a-z0-9-]+:\w+)", message)
+    action = found[1] if found else ""
+    on = re.search(r'on resource: "?([^\s"]+)', message)
+    resource = on[1].rstrip(".,") if on else "*"
+    short = message.partition(" Encoded authorization failure message")[0].rstrip(".")
     if "explicit deny" in message:  # S3 and EC2 name the kind of policy behind it; no Allow outweighs a Deny
-        return Denied(what, todo=f"a policy denies it ({message.rpartition('with an ')[2] or 'explicit deny'})")
-    statement = json.dumps({"Effect": "Allow", "Action": action[1], "Resource": arn}, separators=(",", ":"))
-    return Denied(what, todo=f"add the statement {statement}")
+        named = f"{action}{_on({resource})} isn't allowed" if action else short
+        why = message.rpartition("with an ")[2] or "explicit deny"
+        return Denied(f"{operation} was denied: {named}", todo=f"a policy denies it ({why})")
+    wanted = {action: {resource}} if action else _needed(error)
+    if not wanted:
+        return Denied(f"{operation} was denied: {short}", todo="allow this call to the user or role that you use")
+    told = " and ".join(f"{name}{_on(resources)}" for name, resources in wanted.items())
+    isnt = "isn't allowed" if action else "may be missing, AWS doesn't say what"
+    statements = " and ".join(_statement(actions, resources) for resources, actions in _by_resources(wanted).items())
+    return Denied(f"{operation} was denied: {told} {isnt}", todo=f"add the statement {statements}; {ALL_OF_IT}")
+
+
+def _needed(error: BaseException) -> dict[str, set[str]]:
+    """What IAM checks for the call that was refused: resources by action; nothing if the call isn't known."""
+    from aistratus.permissions import needs
+
+    metadata = getattr(error, "response", {}).get("ResponseMetadata", {})
+    call = metadata.get(CALL)
+    if not call or call["names"] is None:
+        return {}
+    try:
+        needed = needs(call["names"], call["service"], call["operation"], call["params"])
+    except KeyError:
+        return {}
+    wanted: dict[str, set[str]] = {}
+    for need in needed:
+        wanted.setdefault(need.action, set()).add(need.resource)
+    return wanted
+
+
+def _on(resources: set[str]) -> str:
+    named = sorted(resources - {"*"})
+    return f" on {', '.join(named)}" if named else ""
+
+
+def _by_resources(wanted: Mapping[str, set[str]]) -> dict[frozenset[str], list[str]]:
+    grouped: dict[frozenset[str], list[str]] = {}
+    for action, resources in wanted.items():
+        grouped.setdefault(frozenset(resources), []).append(action)
+    return grouped
+
+
+def _statement(actions: list[str], resources: Iterable[str]) -> str:
+    def plain(values: list[str]) -> str | list[str]:
+        return values[0] if len(values) == 1 else values
+
+    content = {"Effect": "Allow", "Action": plain(sorted(actions)), "Resource": plain(sorted(resources))}
+    return json.dumps(content, separators=(",", ":"))
 
 
 def _sdk_error(error: BaseException, profile: str | None) -> Failure:

@@ -14,15 +14,31 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aistratus.policies import Names
 
 READS = re.compile(
     r"^(Get|List|Describe|Head|Lookup|BatchGet|Query|Scan|Search|Simulate|Select|AdminGet|AdminList|Assume)"
 )
 """Operations that change nothing, by the verb that AWS gives them."""
 
+REFUSED = re.compile(r"^(403$|Unauthorized|AccessDenied|Authorization)")
+"""Error codes that may say "not allowed"."""
+
+CALL = "aistratus"
+"""Where a refused call is told in its error's `ResponseMetadata`: the error itself may not say what was asked for."""
+
 NAMES = re.compile(r"(Name|Names|Id|Ids|Arn|Arns|ARN|Url|Bucket|Key|Path|Prefix|Resource|GroupName|RouteKey)$")
 UNNAMED = re.compile(r"(AccessKey|Token|Password|Tag|KMS)", re.IGNORECASE)
+
+
+CALL_PARAMS = "aistratus.params"
+SECRET = frozenset(
+    {"Value", "SecretString", "SecretBinary", "Password", "Body", "ZipFile", "UserData", "AuthParameters"}
+)
+"""Parameters that say nothing about permissions, and hold what nobody needs to see."""
 
 
 class Meter:
@@ -31,6 +47,8 @@ class Meter:
     def __init__(self, trace: Path | None = None) -> None:
         self.read = 0
         self.write = 0
+        self.names: Names | None = None
+        """Of which env, account and region the calls are, once that is known."""
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
         if trace is not None:
@@ -46,10 +64,19 @@ class Meter:
 
     def _start(self, params: Any, model: Any, context: dict[str, Any], **_: Any) -> None:
         context["aistratus"] = (time.time(), model, _resource_names(params))
+        context[CALL_PARAMS] = params
 
     def _answered(self, http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-        metadata = parsed.get("ResponseMetadata", {})
+        metadata = parsed.setdefault("ResponseMetadata", {})
         error = parsed.get("Error", {}).get("Code")
+        if error is not None and REFUSED.match(str(error)) and (told := context.get("aistratus")):
+            params = {name: value for name, value in context[CALL_PARAMS].items() if name not in SECRET}
+            metadata[CALL] = {
+                "service": told[1].service_model.service_name,
+                "operation": told[1].name,
+                "params": params,
+                "names": self.names,
+            }
         self._write(context, http_response.status_code, error, metadata.get("RetryAttempts", 0))
 
     def _failed(self, exception: Exception, context: dict[str, Any], **_: Any) -> None:

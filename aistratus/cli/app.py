@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from aistratus.cli import chat, env, init, lifecycle, local, logs, queue, secret, status
+from aistratus.cli import chat, doctor, env, iam, init, lifecycle, local, logs, queue, secret, status
 from aistratus.cli.options import Embedded, Options, in_order, truthy
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
@@ -81,9 +81,11 @@ app.command("down")(lifecycle.down)
 app.command("status")(status.status)
 app.command("chat")(chat.chat)
 app.command("logs")(logs.logs)
+app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)
 app.add_typer(env.app, name="env")
 app.add_typer(secret.app, name="secret")
+app.add_typer(iam.app, name="iam")
 app.add_typer(local.app, name="local")
 app.add_typer(queue.app, name="queue")
 

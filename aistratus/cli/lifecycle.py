@@ -36,6 +36,7 @@ def up(
     from aistratus.cli import show
     from aistratus.cli.session import ending_gently, open_session
     from aistratus.core.execute import Run
+    from aistratus.doctor import preflight
 
     options: Options = context.obj
     console = show.people(options)
@@ -55,6 +56,7 @@ def up(
                 console.print(told)
             outcome = Run(stack, aws, session.ledger, session.clock, session.stop).up(planned)
         else:
+            preflight(session.cloud.region, session.caller)
             show.short(planned.changes, console, session.quotes, stack.group_of)
             asks = session.asks and not planned.empty
             if asks and not show.confirm(f"Go on ({show.counted(planned.changes)})?", options):

@@ -10,12 +10,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aistratus.cli.options import Options
 from aistratus.cloud import Clients, Cloud, Identity
@@ -57,6 +57,8 @@ class Session:
     meter: Meter
     stop: threading.Event
     clock: RealClock
+    caller: Mapping[str, Any]
+    """The answer to the first call: who AWS takes us for, and what time it has."""
 
     @property
     def names(self) -> Names:
@@ -125,6 +127,7 @@ def open_session(options: Options, *, start: bool = False) -> Session:
     clients = Clients(access, meter)
     caller = _caller(clients, clock)
     identity = Identity(account=caller["Account"], arn=caller["Arn"], region=access.region)
+    meter.names = Names(identity.partition, identity.account, identity.region, settings.env)
     session: Session
 
     def recorded() -> dict[str, dict[str, str]]:
@@ -132,17 +135,17 @@ def open_session(options: Options, *, start: bool = False) -> Session:
 
     cloud = Cloud(env=settings.env, identity=identity, clients=clients, clock=clock, recorded=recorded)
     ledger = Ledger(SsmStore(cloud), f"/tinyllama/{settings.env}")
-    session = Session(options, settings, cloud, ledger, meter, stop, clock)
+    session = Session(options, settings, cloud, ledger, meter, stop, clock, caller)
     return session
 
 
-def _caller(clients: Clients, clock: RealClock) -> dict[str, str]:
+def _caller(clients: Clients, clock: RealClock) -> dict[str, Any]:
     """Who AWS takes us for. This is the first call of every command, and tells early that nobody answers at all."""
     from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
     once = clients.get("sts", retries=False)
     try:
-        caller: dict[str, str] = once.get_caller_identity()
+        caller: dict[str, Any] = once.get_caller_identity()
     except (ConnectionError, HTTPClientError):
         # A second try tells a blip from an address where nobody is; ten would take a minute to say the same.
         clock.wait(UNREACHED_PAUSE_S)

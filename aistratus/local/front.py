@@ -38,8 +38,10 @@ from aistratus.local.wire_errors import error_answer
 log = logging.getLogger(__name__)
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-Control = Callable[[str, bytes], tuple[int, dict[str, Any]]]
-"""Method and body of a control request → status and JSON body."""
+Control = Callable[[str, str, bytes], tuple[int, dict[str, Any]]]
+"""Path, method and body of a control request → status and JSON body."""
+Note = Callable[[dict[str, Any], str, int], None]
+"""Takes note of a request: its environment, its service and the status of its answer."""
 
 BODY_BYTES: Final = 6 * 1024**3
 """The largest body that is read: S3 takes at most 5 GiB in one call."""
@@ -204,15 +206,22 @@ class Guarded:
     locks: ServiceLocks
     control: Control | None = None
     """Answers paths below `/_aistratus/`, which no AWS service has; there in strict mode only."""
+    note: Note | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         return answer_with(self._answer(environ), start_response)
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
+        answer = self._guarded(environ)
+        if self.note is not None:
+            self.note(environ, signed_service(environ), answer.code)
+        return answer
+
+    def _guarded(self, environ: dict[str, Any]) -> Answer:
         if not is_own_host(environ.get("HTTP_HOST")) or not is_own_origin(environ.get("HTTP_ORIGIN")):
             return _plain(HTTPStatus.FORBIDDEN, "the embedded cloud serves programs on this machine only")
         if self.control is not None and environ.get("PATH_INFO", "").startswith("/_aistratus/"):
-            status, body = self.control(environ["REQUEST_METHOD"], environ["wsgi.input"].read())
+            status, body = self.control(environ["PATH_INFO"], environ["REQUEST_METHOD"], environ["wsgi.input"].read())
             return _json(status, body)
         service = signed_service(environ)
         try:

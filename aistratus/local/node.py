@@ -79,7 +79,8 @@ class Nodes:
                 facts=facts,
                 home=self._state_dir / facts.instance_id,
                 endpoint=self._endpoint,
-                credentials=self._credentials,
+                # Any key is accepted; this one tells whose calls they are.
+                credentials={**self._credentials, "AWS_ACCESS_KEY_ID": facts.instance_id},
                 power_off=power_off,
             )
             self._nodes[facts.instance_id] = node

@@ -119,8 +119,8 @@ class Scheduler:
     def _rules(self) -> Iterator[Entry]:
         from moto.events.models import events_backends
 
-        for backends in events_backends.values():
-            for backend in backends.values():
+        for backends in list(events_backends.values()):
+            for backend in list(backends.values()):
                 for rule in backend.event_buses["default"].rules.values():
                     if rule.scheduled_expression and rule.state == "ENABLED":
                         yield self._rule(rule)
@@ -155,8 +155,8 @@ class Scheduler:
     def _schedules(self) -> Iterator[Entry]:
         from moto.scheduler.models import scheduler_backends
 
-        for backends in scheduler_backends.values():
-            for backend in backends.values():
+        for backends in list(scheduler_backends.values()):
+            for backend in list(backends.values()):
                 for group in backend.schedule_groups.values():
                     for schedule in group.schedules.values():
                         if schedule.state == "ENABLED":

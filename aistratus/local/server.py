@@ -7,7 +7,6 @@ commands that we answer. The end is SIGTERM or SIGINT: children first, then the 
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import shutil
@@ -18,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
@@ -102,12 +101,15 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
 
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+    from aistratus.local.call_log import PATH as CALLS
+    from aistratus.local.call_log import CallLog
     from aistratus.local.front import FrontServer, Guarded, ServiceLocks
     from aistratus.local.gateway import build_gateway
     from aistratus.local.node import Nodes
     from aistratus.local.runner import FunctionRunner
     from aistratus.local.scheduler import Scheduler
     from aistratus.local.shim import Cloud, install
+    from aistratus.local.shim.sts import role_of
     from aistratus.local.strict import install_rules
     from aistratus.local.strict.control import answer as control
 
@@ -124,12 +126,17 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
         locks=locks,
     )
     install(cloud)
-    delays = install_rules(cloud) if strict else None
-    scheduler = Scheduler(cloud, ahead=delays.ahead) if delays else Scheduler(cloud)
-    if delays:
+    app = DomainDispatcherApplication(create_backend_app)
+    scheduler, front = Scheduler(cloud), Guarded(app, locks)
+    if strict:
+        delays, calls = install_rules(cloud), CallLog(role_of)
+        scheduler = Scheduler(cloud, ahead=delays.ahead)
         delays.on_advance(scheduler.look)
-    drive = functools.partial(control, delays) if delays else None
-    front = Guarded(DomainDispatcherApplication(create_backend_app), locks, drive)
+
+        def drive(path: str, method: str, body: bytes) -> tuple[int, dict[str, Any]]:
+            return calls.answer(method, body) if path == CALLS else control(delays, method, body)
+
+        front = Guarded(app, locks, drive, calls.note)
     FrontServer(front, front_socket).start()
     server = _serve_gateway(build_gateway(runner), gateway_socket)
     scheduler.start()

@@ -92,6 +92,18 @@ LOCAL = document(
     pid=COUNT,
 )
 
+DOCTOR = document(
+    command={"const": "doctor"},
+    env=MAYBE_TEXT,
+    ok={"type": "boolean"},
+    findings={
+        "type": "array",
+        "items": table(check=TEXT, state={"enum": ["ok", "warn", "fail"]}, what=TEXT, todo=MAYBE_TEXT),
+    },
+)
+
+POLICY_FILES = document(files={"type": "array", "items": TEXT, "minItems": 1})
+
 EXPORT = document(env=TEXT, variables={"type": "object", "additionalProperties": TEXT})
 
 SECRET = document(env=TEXT, name=TEXT, secret=TEXT, state={"enum": ["set", "unset"]}, set_at=MAYBE_TEXT)

@@ -9,6 +9,7 @@ import io
 import json
 import time
 import zipfile
+from datetime import datetime, timedelta
 from typing import Any
 
 from embedded_cloud_parts import (
@@ -255,6 +256,27 @@ def test_spot_not_stopped(judge: Judge) -> None:
     spot = run_instance(judge.connect, InstanceMarketOptions={"MarketType": "spot"})
     assert refused(judge("ec2").stop_instances, InstanceIds=[spot]) == "UnsupportedOperation"
     end(judge, spot)
+
+
+def test_launch_time(judge: Judge) -> None:
+    def launched() -> datetime:
+        found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["LaunchTime"]
+        assert isinstance(found, datetime)
+        return found
+
+    ec2, instance = judge("ec2"), run_instance(judge.connect)
+    first = launched()
+    ec2.stop_instances(InstanceIds=[instance])
+    await_state(judge.connect, instance, "stopped")
+    judge.order(advance_s=3_600)
+    assert launched() == first
+    ec2.start_instances(InstanceIds=[instance])
+    assert launched() - first >= timedelta(hours=1)
+    await_state(judge.connect, instance, "running")
+    again = launched()
+    ec2.start_instances(InstanceIds=[instance])
+    assert launched() == again
+    end(judge, instance)
 
 
 def test_agent_needs_role_and_way_out(judge: Judge, vpc: str) -> None:

@@ -192,10 +192,9 @@ def test_a_run_with_nothing_to_do_makes_seven_calls_for_the_four(aws: Cloud, eng
     assert engine.calls(lambda: engine.plan(*stack())) - base <= 7
 
 
-@pytest.mark.parametrize("service", ["events", "scheduler", "lambda"])
-def test_lost_answers_make_nothing_twice(aws: Cloud, engine: Engine, service: str) -> None:
-    lost = lose_answers(aws, service)
+def test_lost_answers_make_nothing_twice(aws: Cloud, engine: Engine) -> None:
+    lost = [lose_answers(aws, service) for service in ("events", "scheduler", "lambda")]
     engine.up(*stack())
-    assert lost
+    assert all(lost)
     assert engine.plan(*stack()).empty
     assert engine.down(*stack()).ok

@@ -210,6 +210,18 @@ def test_the_guard_stops_what_ran_unseen_for_55_minutes_and_nothing_else(site: S
     site.aws.ec2.terminate_instances(InstanceIds=[forgotten, beating, theirs])
 
 
+def test_a_machine_that_was_started_again_has_its_55_minutes_again(site: Site) -> None:
+    (again,) = site.run()
+    site.advance(31 * MINUTE)
+    site.aws.ec2.stop_instances(InstanceIds=[again])
+    site.until(lambda: site.states([again]) == {"stopped"})
+    site.aws.ec2.start_instances(InstanceIds=[again])
+    site.until(lambda: site.states([again]) == {"running"})
+    assert stopped(site.advance(30 * MINUTE)) == set()
+    assert stopped(site.advance(30 * MINUTE)) == {again}
+    site.aws.ec2.terminate_instances(InstanceIds=[again])
+
+
 def test_a_start_begins_the_55_minutes_anew(site: Site) -> None:
     started = datetime(2026, 3, 1, 12, tzinfo=UTC)
     instance = {"InstanceId": "i-1", "LaunchTime": started}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
@@ -10,6 +11,8 @@ from botocore.exceptions import ClientError
 
 from aistratus.core.errors import Denied, Failure, LoginExpired, UsageError
 from aistratus.explain import explain
+from aistratus.policies import Names
+from aistratus.trace import CALL
 
 ANN = "arn:aws:iam::123456789012:user/ann"
 
@@ -49,7 +52,7 @@ def test_a_denial_names_the_statement_to_add(message: str, action: str, resource
     failure = explain(refused("AccessDenied", message))
     assert isinstance(failure, Denied)
     assert action in failure.what
-    statement = json.loads(failure.todo.removeprefix("add the statement "))
+    statement = json.loads(failure.todo.removeprefix("add the statement ").partition(";")[0])
     assert statement == {"Effect": "Allow", "Action": action, "Resource": resource}
 
 
@@ -65,6 +68,46 @@ def test_an_explicit_deny_is_not_answered_with_an_allow() -> None:
 def test_a_denial_without_details_says_who_can_help() -> None:
     failure = explain(refused("403", "Forbidden", "HeadBucket"))
     assert str(failure) == "HeadBucket was denied: Forbidden; allow this call to the user or role that you use"
+
+
+NAMES = Names("aws", "123456789012", "eu-central-1", "dev")
+
+
+def refused_call(service: str, operation: str, code: str, message: str, **params: Any) -> ClientError:
+    """An error as `trace.Meter` leaves it: the call that was refused stands beside it."""
+    call = {"service": service, "operation": operation, "params": params, "names": NAMES}
+    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": {CALL: call}}, operation)
+
+
+def test_a_bare_denial_of_s3_is_explained_by_what_was_called() -> None:
+    error = refused_call("s3", "PutBucketEncryption", "AccessDenied", "Access Denied", Bucket="b")
+    failure = explain(error)
+    assert isinstance(failure, Denied)
+    assert "s3:PutEncryptionConfiguration on arn:aws:s3:::b may be missing" in failure.what
+    statement = json.loads(failure.todo.removeprefix("add the statement ").partition(";")[0])
+    assert statement == {"Effect": "Allow", "Action": "s3:PutEncryptionConfiguration", "Resource": "arn:aws:s3:::b"}
+    assert "`aistratus iam policy`" in failure.todo
+
+
+def test_an_encoded_denial_of_ec2_is_explained_by_what_was_called() -> None:
+    message = "You are not authorized to perform this operation. Encoded authorization failure message: 3Hx9"
+    failure = explain(refused_call("ec2", "AttachInternetGateway", "UnauthorizedOperation", message,
+                                   InternetGatewayId="igw-1", VpcId="vpc-1"))  # fmt: skip
+    assert "3Hx9" not in str(failure)
+    statement = json.loads(failure.todo.removeprefix("add the statement ").partition(";")[0])
+    assert statement["Action"] == "ec2:AttachInternetGateway"
+    assert {arn.rpartition(":")[2] for arn in statement["Resource"]} == {"internet-gateway/igw-1", "vpc/vpc-1"}
+
+
+def test_a_head_without_words_is_explained_by_what_was_called() -> None:
+    failure = explain(refused_call("s3", "HeadObject", "403", "Forbidden", Bucket="b", Key="k"))
+    assert "s3:GetObject on arn:aws:s3:::b/k and s3:ListBucket on arn:aws:s3:::b may be missing" in failure.what
+    assert failure.todo.count("add the statement") == 1 and failure.todo.count('"Effect":"Allow"') == 2
+
+
+def test_a_denial_of_an_unknown_call_says_who_can_help() -> None:
+    failure = explain(refused_call("ec2", "CreateFleet", "UnauthorizedOperation", "You are not authorized"))
+    assert failure.todo == "allow this call to the user or role that you use"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from aistratus.local.shim import (
     iam,
     lambda_,
     logs,
+    quotas,
     s3,
     scheduler,
     secretsmanager,
@@ -35,8 +36,8 @@ def install(cloud: Cloud) -> None:
     """Mends moto. Called once in a process, before the first request."""
     _remember_method_names()
     for service in (
-        apigatewayv2, budgets, cloudwatch, codebuild, codeconnections, cognito, dynamodb, ec2, iam, lambda_, logs, s3,
-        scheduler, secretsmanager, sns, sqs, ssm, tagging,
+        apigatewayv2, budgets, cloudwatch, codebuild, codeconnections, cognito, dynamodb, ec2, iam, lambda_, logs,
+        quotas, s3, scheduler, secretsmanager, sns, sqs, ssm, tagging,
     ):  # fmt: skip
         service.mend(cloud)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.responses.instances import InstanceResponse
@@ -148,6 +149,7 @@ def _start(lives: Lives) -> None:
         for instance in instances:
             if instance.state == "stopped":
                 before.append((instance, instance.start()))
+                instance.launch_time = utcnow()  # EC2's LaunchTime is that of the latest start
                 lives.begin(instance)
             else:
                 before.append((instance, _copy(instance)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Final
 
 from moto.ec2.exceptions import EC2ClientError
@@ -48,6 +49,30 @@ def shape_needs_stopped(cloud: Cloud, delays: Delays) -> None:
         if key in STOPPED_ONLY and instance.state != "stopped":
             raise IncorrectInstanceState(f"The instance '{instance_id}' is not in the 'stopped' state.")
         return original(backend, instance_id, key, value)
+
+
+@book.rule("launch-time", source="https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html")
+def launch_time(cloud: Cloud, delays: Delays) -> None:
+    """A start sets it anew; here it goes by the clock that a test moves, like the events that rules send."""
+
+    def clocked(instance: Any) -> None:
+        instance.launch_time += timedelta(seconds=delays.ahead())
+
+    @wrap(InstanceBackend, "run_instances")
+    def run(original: Any, backend: Any, *args: Any, **kwargs: Any) -> Any:
+        reservation = original(backend, *args, **kwargs)
+        for instance in reservation.instances:
+            clocked(instance)
+        return reservation
+
+    @wrap(InstanceBackend, "start_instances")
+    def start(original: Any, backend: Any, instance_ids: list[str]) -> Any:
+        asleep = {one.id for one in backend.get_multi_instances_by_id(instance_ids) if one.state == "stopped"}
+        started = original(backend, instance_ids)
+        for instance, _ in started:
+            if instance.id in asleep:
+                clocked(instance)
+        return started
 
 
 @book.rule("user-data-size", code="InvalidParameterValue", source=_USER_DATA)

@@ -1,0 +1,308 @@
+"""Looks for what would stop `up`, before it does: one finding for each thing, with what to do about it.
+
+Nothing is changed, and a look that isn't allowed is a finding of its own, never an end. `up` itself makes only the
+checks that cost no call (`preflight`): a permission that can't be read says nothing about those that are needed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Literal
+
+from aistratus.cloud import Cloud
+from aistratus.core.errors import Failure
+from aistratus.core.graph import Stack
+from aistratus.explain import explain
+from aistratus.permissions import Asked, asked
+from aistratus.policies import Names
+from aistratus.settings import Settings
+
+SKEW_TOLERATED_S: Final = 60
+SKEW_REFUSED_S: Final = 300
+"""Seconds by which a request's time may be off. Source: IAM user guide, "Signature Version 4", five minutes."""
+
+GPU_VCPUS: Final = 4
+"""vCPUs of the smallest GPU node, g4dn.xlarge. Source: EC2's list of instance types."""
+
+REACHED_WITHIN_S: Final = 10
+SIMULATIONS_AT_ONCE: Final = 4
+"""IAM throttles the simulator early."""
+ACTIONS_AT_ONCE: Final = 100
+
+State = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, how it is, and what to do about it."""
+
+    check: str
+    state: State
+    what: str
+    todo: str = ""
+
+
+Look = Callable[[], Finding]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is looked at: an env's settings and cloud, and the answer to the first call that was made."""
+
+    settings: Settings
+    cloud: Cloud
+    stack: Callable[[], Stack]
+    """Made when it is asked for: what the settings say may be what is wrong."""
+    names: Names
+    caller: Mapping[str, Any]
+
+
+# --- without a call ---------------------------------------------------------------------------------------------------
+
+
+def preflight(region: str, caller: Mapping[str, Any]) -> None:
+    """What `up` checks before its first change.
+
+    Raises:
+        Failure: the region can't be one, or this machine's clock is so wrong that AWS will refuse what is signed by it.
+    """
+    for finding in (check_region(region), check_clock(caller)):
+        if finding.state == "fail":
+            raise Failure(finding.what, todo=finding.todo)
+
+
+def check_region(region: str) -> Finding:
+    """Does the SDK know this region?"""
+    import botocore.session
+    from botocore.exceptions import UnknownRegionError
+
+    session = botocore.session.get_session()
+    try:
+        partition = session.get_partition_for_region(region)
+    except UnknownRegionError:
+        return Finding("region", "fail", f"there is no AWS region {region!r}", "set `region`, for example eu-central-1")
+    if region not in session.get_available_regions("ec2", partition):
+        todo = "check its name; a new one needs a newer boto3"
+        return Finding("region", "warn", f"{region}: this boto3 doesn't know it", todo)
+    return Finding("region", "ok", region)
+
+
+def check_clock(caller: Mapping[str, Any]) -> Finding:
+    """How far is this machine's clock from AWS's?"""
+    told = caller.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    if not told:
+        return Finding("clock", "warn", "nobody told a time to compare with")
+    skew = abs((datetime.now(UTC) - parsedate_to_datetime(told)).total_seconds())
+    if skew >= SKEW_REFUSED_S:
+        return Finding(
+            "clock", "fail", f"this machine's clock is {skew:.0f} s off: AWS refuses requests", "set the clock"
+        )
+    if skew >= SKEW_TOLERATED_S:
+        return Finding("clock", "warn", f"this machine's clock is {skew:.0f} s off", "set the clock")
+    return Finding("clock", "ok", f"right to {max(1, round(skew))} s")
+
+
+def check_versions() -> Finding:
+    """Which programs run here."""
+    import boto3
+
+    from aistratus import __version__
+
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("versions", "ok", f"aistratus {__version__}, Python {python}, boto3 {boto3.__version__}")
+
+
+def check_session_plugin() -> Finding:
+    """Is there what the AWS command line needs for a shell on the node?"""
+    if shutil.which("session-manager-plugin"):
+        return Finding("ssm plugin", "ok", "session-manager-plugin is there")
+    return Finding(
+        "ssm plugin",
+        "warn",
+        "session-manager-plugin isn't installed: no shell on the node by way of SSM",
+        "install it if you want one; everything else works without",
+    )
+
+
+def check_model(settings: Settings) -> Finding:
+    """Is the model where the settings say?"""
+    model = settings.model
+    if model.path is not None:
+        if model.path.is_file():
+            return Finding("model", "ok", f"{model.path.name} is there")
+        return Finding("model", "fail", f"{model.path} isn't there", "set model.path, or take it away to use model.url")
+    # Settings take https only.
+    request = urllib.request.Request(model.url, method="HEAD")  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=REACHED_WITHIN_S):  # noqa: S310
+            return Finding("model", "ok", f"{model.url} answers")
+    except urllib.error.HTTPError as error:
+        return Finding("model", "fail", f"{model.url} answers {error.code}", "set model.url and model.sha256")
+    except OSError as error:
+        why = getattr(error, "reason", error)
+        todo = "the node fetches it, not this machine: only the node's own way out counts"
+        return Finding("model", "warn", f"{model.url} can't be reached from here: {why}", todo)
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+def check_identity(patient: Patient) -> Finding:
+    """Who is calling."""
+    identity = patient.cloud.identity
+    who = identity.arn.rpartition(":")[2]
+    if who == "root":
+        todo = "use a role or a user instead: nobody can limit what this one may do"
+        return Finding("identity", "warn", f"root of account {identity.account}", todo)
+    return Finding("identity", "ok", f"{who} in account {identity.account}")
+
+
+def check_alias(patient: Patient) -> Finding:
+    """The account's name for people."""
+    aliases = patient.cloud.iam.list_account_aliases()["AccountAliases"]
+    return Finding("account", "ok", aliases[0] if aliases else f"{patient.cloud.account} (no alias)")
+
+
+# --- permissions ------------------------------------------------------------------------------------------------------
+
+
+def check_permissions(patient: Patient) -> Finding:
+    """May the caller do all that the commands do, as far as IAM's own simulator can tell?"""
+    principal = _principal(patient.cloud)
+    if principal is None:
+        return Finding("permissions", "ok", "the root user may do everything")
+    questions = list(asked(patient.names, patient.stack()))
+    with ThreadPoolExecutor(max_workers=SIMULATIONS_AT_ONCE, thread_name_prefix="simulate") as pool:
+        denied = sorted(
+            {one for found in pool.map(lambda q: _denied(patient.cloud, principal, q), questions) for one in found}
+        )
+    if not denied:
+        return Finding("permissions", "ok", f"{sum(len(q.actions) for q in questions)} actions are allowed")
+    named = ", ".join(denied[:5]) + (f" and {len(denied) - 5} more" if len(denied) > 5 else "")
+    todo = "`aistratus iam policy` prints what is needed; each denial names its statement"
+    return Finding("permissions", "fail", f"{len(denied)} aren't allowed: {named}", todo)
+
+
+def _principal(aws: Cloud) -> str | None:
+    """The ARN of the user or role behind the caller; `None` for the root user, whom no policy limits."""
+    arn = aws.identity.arn
+    kind, _, name = arn.split(":", 5)[5].partition("/")
+    if kind == "root":
+        return None
+    if kind != "assumed-role":
+        return arn.replace(":sts:", ":iam:")
+    role = name.partition("/")[0]
+    # A session's ARN leaves out the role's path, and roles of IAM Identity Center have one.
+    found: str = aws.iam.get_role(RoleName=role)["Role"]["Arn"]
+    return found
+
+
+def _denied(aws: Cloud, principal: str, question: Asked) -> Iterator[str]:
+    """The actions of one question that aren't allowed."""
+    context = [
+        {"ContextKeyName": name, "ContextKeyValues": [value], "ContextKeyType": "string"}
+        for name, value in question.context.items()
+    ]
+    for start in range(0, len(question.actions), ACTIONS_AT_ONCE):
+        pages = aws.iam.get_paginator("simulate_principal_policy").paginate(
+            PolicySourceArn=principal,
+            ActionNames=list(question.actions[start : start + ACTIONS_AT_ONCE]),
+            ResourceArns=list(question.resources),
+            ContextEntries=context,
+        )
+        for page in pages:
+            for result in page["EvaluationResults"]:
+                if result["EvalDecision"] != "allowed":
+                    yield str(result["EvalActionName"])
+
+
+# --- quotas -----------------------------------------------------------------------------------------------------------
+
+
+def check_gpu_quota(patient: Patient) -> Finding:
+    """May a GPU node be started?"""
+    vcpus = _quota(patient.cloud, "ec2", "L-DB2E81BA")
+    if vcpus >= GPU_VCPUS:
+        return Finding("gpu quota", "ok", f"{vcpus:.0f} vCPUs of G and VT instances")
+    return Finding(
+        "gpu quota",
+        "warn",
+        f"{vcpus:.0f} vCPUs of G and VT instances, a GPU node needs {GPU_VCPUS}",
+        "ask for more (quota L-DB2E81BA, Running On-Demand G and VT instances); a node on CPU needs none",
+    )
+
+
+def check_vpc_quota(patient: Patient) -> Finding:
+    """Is there room for the env's VPC?"""
+    limit = _quota(patient.cloud, "vpc", "L-F678F1CE")
+    vpcs = [vpc for page in patient.cloud.ec2.get_paginator("describe_vpcs").paginate() for vpc in page["Vpcs"]]
+    return _room(patient, "vpc quota", "VPCs", [vpc.get("Tags", []) for vpc in vpcs], limit, "L-F678F1CE", "fail")
+
+
+def check_address_quota(patient: Patient) -> Finding:
+    """Is there room for the address of a NAT gateway?"""
+    limit = _quota(patient.cloud, "ec2", "L-0263D0A3")
+    held = [address.get("Tags", []) for address in patient.cloud.ec2.describe_addresses()["Addresses"]]
+    return _room(patient, "address quota", "Elastic IP addresses", held, limit, "L-0263D0A3", "warn")
+
+
+def _room(
+    patient: Patient, check: str, what: str, held: Sequence[list[dict[str, str]]], limit: float, quota: str, full: State
+) -> Finding:
+    told = f"{len(held)} of {limit:.0f} {what} in {patient.cloud.region}"
+    ours = any(patient.cloud.owns({tag["Key"]: tag["Value"] for tag in tags}) for tags in held)
+    if len(held) < limit or ours:
+        return Finding(check, "ok", told)
+    todo = f"remove one, or ask for more (quota {quota})"
+    return Finding(check, full, f"{told}: there is no room for ours", todo)
+
+
+def _quota(aws: Cloud, service: str, code: str) -> float:
+    value: float = aws.service_quotas.get_service_quota(ServiceCode=service, QuotaCode=code)["Quota"]["Value"]
+    return value
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+OF_ACCOUNT: Final[Mapping[str, Callable[[Patient], Finding]]] = {
+    "identity": check_identity,
+    "account": check_alias,
+    "permissions": check_permissions,
+    "gpu quota": check_gpu_quota,
+    "vpc quota": check_vpc_quota,
+    "address quota": check_address_quota,
+}
+
+
+def examine(patient: Patient) -> list[Finding]:
+    """Everything that can be found out about an account that answers."""
+    looks: dict[str, Look] = {
+        "region": lambda: check_region(patient.cloud.region),
+        "clock": lambda: check_clock(patient.caller),
+        "model": lambda: check_model(patient.settings),
+        **{name: lambda look=look: look(patient) for name, look in OF_ACCOUNT.items()},  # type: ignore[misc]
+    }
+    with ThreadPoolExecutor(max_workers=len(looks), thread_name_prefix="doctor") as pool:
+        return list(pool.map(lambda name: _seen(name, looks[name]), looks))
+
+
+def examine_machine() -> list[Finding]:
+    """What is known without an account."""
+    return [check_versions(), check_session_plugin()]
+
+
+def _seen(name: str, look: Look) -> Finding:
+    """What a look finds; one that fails is a finding too: it isn't allowed, or doesn't work here."""
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - told as a finding, with the reason
+        failure = explain(error)
+        return Finding(name, "warn", f"can't be checked: {failure.what}", failure.todo)

@@ -1,0 +1,96 @@
+"""From an AWS operation to the IAM actions and resources that it is checked for.
+
+A table, because so much is irregular: a create call that tags is checked for tagging too, handing a role to a service
+is `iam:PassRole`, API Gateway knows just HTTP methods and paths, S3 has its own words, and one call may touch resources
+of several types. It stands in one file for each group of services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aistratus.permissions.check import Check, Params
+from aistratus.permissions.code import API, CODE
+from aistratus.permissions.delivery import DELIVERY
+from aistratus.permissions.identity import IDENTITY
+from aistratus.permissions.network import EC2
+from aistratus.permissions.storage import DATA, S3
+from aistratus.permissions.watch import WATCH
+from aistratus.policies import Names
+
+OPERATIONS: Mapping[str, tuple[Check, ...]] = {**EC2, **S3, **DATA, **IDENTITY, **CODE, **API, **WATCH, **DELIVERY}
+"""All operations that any of our commands and programs make."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """One decision of IAM: may the caller do this to that?
+
+    tags: the tags that the request carries; they count for resources that are being made.
+    tagged: the policy may ask for the resource's own tags.
+    """
+
+    action: str
+    resource: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    tagged: bool = False
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+def needs(
+    names: Names, service: str, operation: str, params: Params, *, by: Literal["program", "operator"] = "operator"
+) -> list[Need]:
+    """What IAM checks for one call; nothing for the few that are free to everybody.
+
+    Raises:
+        KeyError: the operation isn't in the table.
+    """
+    tags = request_tags(params)
+    return [
+        Need(
+            check.action,
+            check.thing.one(names, identity),
+            tags=tags if check.state == "made" else {},
+            tagged=check.thing.tagged and check.state == "there",
+            context={**dict(check.context), **_item_keys(check.action, params)},
+        )
+        for check in OPERATIONS[f"{service}:{operation}"]
+        if check.by in ("all", by) and (not check.when or _search(check.when, params))
+        for identity in _ids(check, params)
+    ]
+
+
+def _item_keys(action: str, params: Params) -> dict[str, str]:
+    """The key of the item that a call on a table is about: a policy may allow some items only."""
+    key = params.get("Key") or params.get("Item") or {}
+    named = next(iter(key.get("pk", {}).values()), None) if action.startswith("dynamodb:") else None
+    return {"dynamodb:LeadingKeys": str(named)} if named is not None else {}
+
+
+def request_tags(params: Params) -> dict[str, str]:
+    """The tags that a call would put on what it makes, however the service spells them."""
+    for name in ("Tags", "tags", "UserPoolTags", "ResourceTags"):
+        if name in params:
+            return _plain(params[name])
+    specified = params.get("TagSpecifications") or []
+    return _plain(specified[0]["Tags"]) if specified else {}
+
+
+def _plain(tags: Any) -> dict[str, str]:
+    if isinstance(tags, Mapping):
+        return {str(name): str(value) for name, value in tags.items()}
+    return {tag.get("Key", tag.get("key")): tag.get("Value", tag.get("value")) for tag in tags}
+
+
+def _ids(check: Check, params: Params) -> list[str]:
+    found = check.ids(params) if callable(check.ids) else _search(check.ids, params)
+    listed = found if isinstance(found, list) else [found]
+    return [str(entry) for entry in listed if entry is not None] or ["*"]
+
+
+def _search(expression: str, params: Params) -> Any:
+    import jmespath  # comes with the SDK; here, so that help texts don't pay for it
+
+    return jmespath.search(expression, params)

@@ -1,0 +1,269 @@
+"""The smallest policy for whoever runs a command.
+
+It is made of the operations that the command's code makes and of what IAM checks for each (`operations.py`), so that it
+can't promise what the code doesn't do. `tests/e2e/test_least_privilege.py` records every call of every command and lets
+a policy evaluator judge: nothing is denied, and no statement can go.
+
+Checks that ask for the same condition share a statement, also where not every action knows every resource in it: an
+action on a resource of a type that it doesn't know allows nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aistratus.core.graph import Stack
+from aistratus.core.resource import kinds as known_kinds
+from aistratus.permissions import things as t
+from aistratus.permissions.check import Check
+from aistratus.permissions.operations import OPERATIONS
+from aistratus.policies import Document, Names, allow, document
+from aistratus.trace import READS
+
+MANAGED_POLICY_CHARACTERS: Final = 6_144
+"""What a managed policy takes, blanks not counted. Source: IAM user guide, "IAM and AWS STS quotas"."""
+
+REMOVES = re.compile(r"^(Admin)?(Delete|Remove|Detach|Disassociate|Terminate|Release|Revoke|Abort|Unsubscribe)")
+"""Operations that take something away, by the verb that AWS gives them."""
+
+LEDGER: Final = frozenset({"ssm:GetParameters"})
+"""All but `logs` and `doctor` read what the env's ledger knows."""
+LOCK: Final = frozenset({"ssm:GetParameters", "ssm:PutParameter", "ssm:DeleteParameters", "ssm:GetParametersByPath"})
+"""`up` and `down` hold the env's lock and keep its ledger."""
+
+SIGN_IN: Final = frozenset(
+    {"ssm:GetParameters", "ssm:PutParameter", "cognito-idp:AdminInitiateAuth", "cognito-idp:AdminSetUserPassword",
+     "cognito-idp:AdminGetUser"}
+)  # fmt: skip
+"""How the operator gets a token of the API."""
+
+ONLY: Final[Mapping[str, frozenset[str]]] = {
+    "chat": SIGN_IN,
+    "queue": SIGN_IN
+    | {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibilityBatch", "sqs:StartMessageMoveTask", "sqs:ListMessageMoveTasks",
+       "dynamodb:GetItem", "dynamodb:UpdateItem"},
+    "secret": frozenset(
+        {"secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds", "secretsmanager:PutSecretValue"}
+    ),
+    "logs": frozenset({"logs:FilterLogEvents"}),
+    "doctor": frozenset(
+        {"iam:ListAccountAliases", "iam:GetRole", "iam:SimulatePrincipalPolicy", "service-quotas:GetServiceQuota",
+         "ec2:DescribeVpcs", "ec2:DescribeAddresses"}
+    ),
+}  # fmt: skip
+"""What single commands do that don't look at the whole stack."""
+
+STATUS: Final = frozenset({"sqs:GetQueueAttributes", "dynamodb:GetItem"})
+"""`status` asks the queues how full they are and the worker for its heartbeat; `up --wait` waits for the latter."""
+
+PROGRAMS: Final = frozenset(
+    {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:Query", "sqs:SendMessage",
+     "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:ChangeMessageVisibilityBatch",
+     "logs:CreateLogStream", "logs:PutLogEvents", "lambda:Invoke", "secretsmanager:GetSecretValue", "sns:Publish",
+     "cloudwatch:GetMetricStatistics", "budgets:DescribeBudget"}
+)  # fmt: skip
+"""What only the router, the functions and the worker do: `policies.py` says so for their roles."""
+
+DECLARED: Final[Mapping[str, str]] = {
+    "iam:AttachRolePolicy": "Role.managed",
+    "iam:PutRolePermissionsBoundary": "Role.permissions_boundary",
+    "lambda:PutProvisionedConcurrencyConfig": "Alias.provisioned_concurrency",
+    "lambda:PutFunctionConcurrency": "Function.reserved_concurrency",
+    "dynamodb:UpdateContinuousBackups": "Table.point_in_time_recovery",
+}
+"""Operations that are made only where the stack says something about this field."""
+
+KINDS: Final[Mapping[str, str]] = {
+    r"ec2:.*NatGateway": "NatGateway",
+    r"ec2:(Allocate|Release|Disassociate)Address": "ElasticIp",
+    r"secretsmanager:": "Secret",
+    r"sns:": "Topic",
+    r"cloudwatch:.*Alarm": "Alarm",
+    r"cloudwatch:.*Dashboard": "Dashboard",
+    r"cloudwatch:": "Alarm",
+    r"logs:.*MetricFilter": "MetricFilter",
+    r"budgets:": "Budget",
+    r"events:": "EventRule",
+    r"scheduler:.*Schedule$": "Schedule",
+    r"scheduler:": "ScheduleGroup",
+    r"codebuild:": "BuildProject",
+    r"ecr:": "Repository",
+    r"codeconnections:": "Connection",
+    r"iam:.*OpenIDConnectProvider": "OidcProvider",
+}
+"""Kinds that not every env declares, by their operations.
+
+Making one is granted where the stack declares it. Looking for it and taking it away are granted always: it may have
+been declared yesterday.
+"""
+
+
+def declared(stack: Stack) -> frozenset[str]:
+    """The kinds of a stack and their fields that say something: `Role`, `Role.inline`, …"""
+    kinds = {resource.kind for resource in stack.resources}
+    fields = {f"{one.kind}.{name}" for one in stack.resources for name, value in one.wanted() if value}
+    return frozenset(kinds | fields)
+
+
+def operations(command: str, features: frozenset[str]) -> frozenset[str]:
+    """The operations of a command on a stack that declares this (see `declared`)."""
+    if command in ONLY:
+        return ONLY[command]
+    single = frozenset[str]().union(*ONLY.values()) - ALSO_PROVISIONING
+    shared = {name for name in OPERATIONS if _possible(name, features)} - PROGRAMS - single - LOCK - STATUS
+    reads = {name for name in shared if READS.match(_verb(name))} | {"sqs:GetQueueAttributes"}
+    if command == "plan":
+        return frozenset(reads - BEFORE_WRITING | LEDGER)
+    if command == "status":
+        return frozenset(reads - BEFORE_WRITING | LEDGER | STATUS)
+    if command == "down":
+        return frozenset(reads - BEFORE_WRITING | {name for name in shared if REMOVES.match(_verb(name))} | LOCK)
+    return frozenset(shared | LOCK | STATUS)
+
+
+def _possible(operation: str, features: frozenset[str]) -> bool:
+    """Is this operation made on a stack that declares these features?"""
+    if operation in DECLARED:
+        return DECLARED[operation] in features
+    kind = kind_of(operation)
+    if kind is None or kind in features:
+        return True
+    looks = READS.match(_verb(operation)) or REMOVES.match(_verb(operation))
+    return bool(looks) and kind in {known.__name__ for known in known_kinds()}
+
+
+def kind_of(operation: str) -> str | None:
+    """The kind for which alone an operation is made; `None` for those that every env needs."""
+    return next((kind for pattern, kind in KINDS.items() if re.match(pattern, operation)), None)
+
+
+ALSO_PROVISIONING: Final = frozenset(
+    {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "cognito-idp:AdminGetUser", "secretsmanager:DescribeSecret"}
+)
+"""Operations of single commands that reconcilers make too."""
+
+BEFORE_WRITING: Final = frozenset(
+    {"ssm:GetParameter", "ec2:DescribeImages", "ec2:DescribeIamInstanceProfileAssociations"}
+)
+"""Read only when something is about to be made or changed."""
+
+COMMANDS: Final = ("up", "down", "plan", "status", "chat", "queue", "secret", "logs", "doctor")
+
+
+def _verb(operation: str) -> str:
+    return operation.partition(":")[2]
+
+
+# --- statements -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Grant:
+    """One statement in the making."""
+
+    actions: set[str] = field(default_factory=set)
+    resources: set[str] = field(default_factory=set)
+    condition: dict[str, set[str]] = field(default_factory=dict)
+
+
+def operator(names: Names, stack: Stack, *, command: str | None = None) -> Document:
+    """The policy for a command on this stack, or for all commands."""
+    commands = COMMANDS if command is None else (command,)
+    features = declared(stack)
+    wanted = frozenset[str]().union(*(operations(one, features) for one in commands))
+    grants: dict[tuple[str, ...], _Grant] = {}
+    for operation in sorted(wanted):
+        for check in (one for one in OPERATIONS[operation] if one.by != "program"):
+            grant = grants.setdefault(_group(check), _Grant())
+            grant.actions.add(check.action)
+            grant.resources.update(check.thing.of_env(names))
+            for key, value in _condition(names, check):
+                grant.condition.setdefault(key, set()).add(value)
+    return document(*(_statement(grants[group]) for group in sorted(grants)))
+
+
+def _group(check: Check) -> tuple[str, ...]:
+    """Checks of one group share a statement."""
+    service = check.action.partition(":")[0]
+    if check.thing is t.EVERYTHING and check.state != "made":
+        return ("",)
+    keys = [key for key, _ in check.context]
+    state = check.state if check.thing.tagged or check.thing is t.EVERYTHING else ""
+    apart = check.thing.arn if check.thing is t.IMAGE_PARAMETER or check.thing is t.IMAGE else ""
+    return (service, state, apart, *keys)
+
+
+def _condition(names: Names, check: Check) -> Iterator[tuple[str, str]]:
+    """What has to be so besides action and resource."""
+    made = check.state == "made"
+    if check.thing.tagged or (check.thing is t.EVERYTHING and made):
+        where = "aws:RequestTag" if made else "aws:ResourceTag"
+        yield f"{where}/Project", "tinyllama"
+        yield f"{where}/Env", names.env
+    yield from check.context
+
+
+def _statement(grant: _Grant) -> Document:
+    condition: dict[str, Any] = {}
+    for key, values in sorted(grant.condition.items()):
+        listed = sorted(values)
+        condition[key] = listed[0] if len(listed) == 1 else listed
+    resources = sorted(grant.resources)
+    return allow(sorted(grant.actions), *resources, **({"StringEquals": condition} if condition else {}))
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+def size(policy: Document) -> int:
+    """Its length as IAM counts it: blanks are free."""
+    return len(re.sub(r"\s", "", json.dumps(policy, separators=(",", ":"))))
+
+
+def parts(policy: Document, *, limit: int = MANAGED_POLICY_CHARACTERS) -> list[Document]:
+    """The policy in as few documents as needed, so that each fits a managed policy; together they allow the same.
+
+    Raises:
+        ValueError: one statement alone is too long.
+    """
+    made: list[list[Document]] = [[]]
+    for statement in sorted(policy["Statement"], key=lambda one: -len(json.dumps(one))):
+        if size(document(statement)) > limit:
+            raise ValueError(f"a statement of {size(document(statement))} characters fits no policy")
+        fitting = next((part for part in made if size(document(*part, statement)) <= limit), None)
+        if fitting is None:
+            made.append(fitting := [])
+        fitting.append(statement)
+    return [document(*part) for part in made]
+
+
+# --- questions for IAM's simulator ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Actions that one simulation asks for: on these resources, in this context."""
+
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    context: Mapping[str, str]
+
+
+def asked(names: Names, stack: Stack) -> Iterator[Asked]:
+    """What a caller must be allowed to do, as questions: on examples of the env's resources, tagged as ours."""
+    features = declared(stack)
+    wanted = frozenset[str]().union(*(operations(one, features) for one in COMMANDS))
+    grouped: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], set[str]] = {}
+    for operation in wanted:
+        for check in (one for one in OPERATIONS[operation] if one.by != "program"):
+            examples = tuple(
+                pattern if pattern == "*" else pattern.replace("*", "example") for pattern in check.thing.of_env(names)
+            )
+            context = tuple(sorted(dict(_condition(names, check)).items()))
+            grouped.setdefault((examples, context), set()).add(check.action)
+    for (resources, context), actions in sorted(grouped.items()):
+        yield Asked(tuple(sorted(actions)), resources, dict(context))

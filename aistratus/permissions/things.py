@@ -1,0 +1,152 @@
+"""The resources that IAM checks calls against: their ARNs, and which of them can be an env's.
+
+A resource with a name of ours is told apart by that name. What AWS names itself (`vpc-0a1b…`) is told apart by its tags
+where AWS lets a policy ask for them, and can't be told apart at all elsewhere.
+
+Source for ARNs and condition keys: the Service Authorization Reference, one page for each service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aistratus.policies import Names
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A type of resource.
+
+    arn: its ARN with `{id}` for what tells one from another.
+    ids: what `{id}` may be for resources of an env.
+    tagged: those of an env are told apart by their tags.
+    """
+
+    arn: str
+    ids: tuple[str, ...] = ("{prefix}*",)
+    tagged: bool = False
+
+    def one(self, names: Names, identity: str) -> str:
+        """The ARN of one resource; an ARN stays as it is, and of an address (a queue's) the last part counts."""
+        if identity.startswith("arn:"):
+            return identity
+        if identity.startswith("http"):
+            identity = identity.rpartition("/")[2]
+        return self._filled(names, self.arn).replace("{id}", identity)
+
+    def of_env(self, names: Names) -> Iterator[str]:
+        """Patterns that match the ARNs of an env's resources, and as little else as AWS allows."""
+        for pattern in self.ids:
+            yield self.one(names, self._filled(names, pattern))
+
+    @staticmethod
+    def _filled(names: Names, text: str) -> str:
+        values = {
+            "partition": names.partition,
+            "region": names.region,
+            "account": names.account,
+            "env": names.env,
+            "prefix": names.prefix,
+        }
+        for name, value in values.items():
+            text = text.replace("{" + name + "}", value)
+        return text
+
+
+def _regional(service: str, resource: str, *ids: str, tagged: bool = False) -> Thing:
+    arn = f"arn:{{partition}}:{service}:{{region}}:{{account}}:{resource}"
+    return Thing(arn, ids or ("{prefix}*",), tagged)
+
+
+def _global(resource: str, *ids: str) -> Thing:
+    return Thing(f"arn:{{partition}}:iam::{{account}}:{resource}", ids or ("{prefix}*",))
+
+
+def _ec2(resource: str) -> Thing:
+    """EC2 names its resources itself."""
+    return _regional("ec2", f"{resource}/{{id}}", "*", tagged=True)
+
+
+EVERYTHING = Thing("{id}", ("*",))
+"""For actions that AWS gives no resource level."""
+
+# --- EC2
+VPC = _ec2("vpc")
+SUBNET = _ec2("subnet")
+INTERNET_GATEWAY = _ec2("internet-gateway")
+NAT_GATEWAY = _ec2("natgateway")
+ADDRESS = _ec2("elastic-ip")
+ROUTE_TABLE = _ec2("route-table")
+ENDPOINT = _ec2("vpc-endpoint")
+SECURITY_GROUP = _ec2("security-group")
+KEY_PAIR = _ec2("key-pair")
+INSTANCE = _ec2("instance")
+VOLUME = _ec2("volume")
+INTERFACE = _ec2("network-interface")
+IMAGE = Thing("arn:{partition}:ec2:{region}::image/{id}", ("ami-*",))
+"""Whose image it is isn't ours to say: settings may name any."""
+
+TAGGABLE = {
+    "vpc": VPC, "subnet": SUBNET, "igw": INTERNET_GATEWAY, "nat": NAT_GATEWAY, "eipalloc": ADDRESS, "rtb": ROUTE_TABLE,
+    "vpce": ENDPOINT, "sg": SECURITY_GROUP, "key": KEY_PAIR, "i": INSTANCE, "vol": VOLUME, "eni": INTERFACE,
+}  # fmt: skip
+"""By what their ids begin with."""
+
+# --- data
+BUCKET = Thing("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}",))
+OBJECT = Thing("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}/*",))
+TABLE = _regional("dynamodb", "table/{id}")
+QUEUE = _regional("sqs", "{id}")
+LEDGER = _regional("ssm", "parameter{id}", "/tinyllama/{env}", "/tinyllama/{env}/*")
+IMAGE_PARAMETER = Thing("arn:{partition}:ssm:{region}::parameter{id}", ("/aws/service/*",))
+"""AWS's own parameters, the same for every account."""
+SECRET = _regional("secretsmanager", "secret:{id}", "tinyllama/{env}/*")
+
+# --- identity, code, API
+USER_POOL = _regional("cognito-idp", "userpool/{id}", "*", tagged=True)
+ROLE = _global("role/{id}")
+PROFILE = _global("instance-profile/{id}")
+PRINCIPAL = _global("{id}", "user/*", "role/*")
+"""Whoever runs the commands: it has no name that we give."""
+OIDC_PROVIDER = _global("oidc-provider/{id}", "token.actions.githubusercontent.com")
+OIDC_PROVIDERS = _global("oidc-provider/{id}", "*")
+"""Looked through for ours: its tags say whose one is."""
+FUNCTION = _regional("lambda", "function:{id}")
+API = Thing("arn:{partition}:apigateway:{region}::{id}", ("/apis", "/apis/*"))
+"""An API's id is API Gateway's own, and the tags of an API say nothing about its routes or stages."""
+API_TAGS = Thing("arn:{partition}:apigateway:{region}::/tags/{id}", ("*",))
+
+# --- watching and paying
+LOG_GROUP = _regional(
+    "logs",
+    "log-group:{id}",
+    "/aws/lambda/{prefix}*",
+    "/aws/vendedlogs/{prefix}*",
+    "/aws/codebuild/{prefix}*",
+    "/tinyllama/{env}/*",
+)
+LOG_STREAM = LOG_GROUP
+"""Told by its group, whose ARN is the beginning of its own."""
+TOPIC = _regional("sns", "{id}")
+ALARM = _regional("cloudwatch", "alarm:{id}")
+ALARMS = _regional("cloudwatch", "alarm:{id}", "*")
+DASHBOARD = Thing("arn:{partition}:cloudwatch::{account}:dashboard/{id}")
+WATCH = Thing(
+    "arn:{partition}:cloudwatch:{id}",
+    ("{region}:{account}:alarm:{prefix}*", ":{account}:dashboard/{prefix}*"),
+)
+"""Alarms and dashboards."""
+BUDGETS = Thing("arn:{partition}:budgets::{account}:budget/{id}", ("*",))
+BUDGET = Thing("arn:{partition}:budgets::{account}:budget/{id}")
+RULE = _regional("events", "rule/{id}")
+SCHEDULE = _regional("scheduler", "schedule/{id}", "{prefix}*/{prefix}*")
+SCHEDULE_GROUP = _regional("scheduler", "schedule-group/{id}")
+
+# --- delivery
+PROJECT = _regional("codebuild", "project/{id}")
+REPOSITORIES = _regional("ecr", "repository/{id}", "*")
+REPOSITORY = _regional("ecr", "repository/{id}")
+CONNECTION = _regional("codeconnections", "connection/{id}", "*", tagged=True)
+ANY_CONNECTION = _regional("codeconnections", "connection/{id}", "*")
+"""Settings may name a connection that was made by hand."""
