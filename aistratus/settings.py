@@ -268,7 +268,7 @@ class DeliverySettings(Section):
         pattern=r"^arn:aws[a-z-]*:(codeconnections|codestar-connections):[a-z0-9-]+:\d{12}:connection/[A-Za-z0-9-]+$",
         description="ARN of a connection to GitHub that is there already; else one is made, and waits for a click",
     )
-    keep_images: int = Field(default=5, ge=1, le=1000, description="number of builder images that are kept")
+    keep_images: int = Field(default=5, ge=1, le=1000, description="builder images that are kept; ECR bills each GiB")
 
 
 class Settings(BaseSettings):

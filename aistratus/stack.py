@@ -112,14 +112,19 @@ class Shipped:
     public_key: Callable[[], str]
 
 
-def cut_off(stack: Stack, found: Mapping[str, Found]) -> bool:
-    """Has the node no way out? It was made behind a NAT gateway that the settings have switched off since."""
+def cut_off(stack: Stack, found: Mapping[str, Found], *, when_done: bool = False) -> bool:
+    """Has the node no way out? It was made behind a NAT gateway that the settings have switched off since.
+
+    Args:
+        when_done: what will be so when `up` has taken away what is switched off.
+    """
     node, public = found.get("node"), found.get("subnet_public")
     if node is None or public is None or "nat_gateway" in stack.by_key or not isinstance(node.state, Instance):
         return False
-    return public.id not in node.state.subnets
+    return public.id not in node.state.subnets and (when_done or "nat_gateway" not in found)
 
 
+WILL_BE_CUT_OFF = "the node stands in a private subnet and will have no way out; with --replace `up` makes another one"
 CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` makes another one"
 
 

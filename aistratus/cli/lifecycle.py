@@ -12,6 +12,8 @@ from aistratus.core.errors import Absent, Failure, Interrupted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rich.console import Console
+
     from aistratus.cli.session import Session
     from aistratus.cloud import Cloud
     from aistratus.core.execute import Outcome
@@ -58,6 +60,7 @@ def up(
         else:
             preflight(session.cloud.region, session.caller)
             show.short(planned.changes, console, session.quotes, stack.group_of)
+            _warn_of_cutting_off(session, planned, console)
             asks = session.asks and not planned.empty
             if asks and not show.confirm(f"Go on ({show.counted(planned.changes)})?", options):
                 raise Interrupted("nothing was changed")
@@ -201,6 +204,7 @@ def _show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> N
     show.priced(different, console, quotes, stack.group_of)
     console.print(show.counted(planned.changes) or f"nothing to do: {len(planned.changes)} resources as declared")
     show.people(session.options).print(quotes.told(planned.changes), markup=False)
+    _warn_of_cutting_off(session, planned, console)
     if not planned.empty and not planned.survey.failed:
         show.people(session.options).print(f"Next: aistratus{_option(session)} up")
 
@@ -268,7 +272,17 @@ def _saved(session: Session, outcome: Outcome) -> str:
 def _is_cut_off(session: Session, outcome: Outcome) -> bool:
     from aistratus.stack import cut_off
 
-    return cut_off(session.stack, {change.key: change.found for change in outcome.changes if change.found})
+    there = [change for change in outcome.changes if change.found and change.action != "delete"]
+    return cut_off(session.stack, {change.key: change.found for change in there if change.found})
+
+
+def _warn_of_cutting_off(session: Session, planned: Plan, console: Console) -> None:
+    """Says before anything is done that the node will lose its way out, unless it is to be made anew."""
+    from aistratus.stack import WILL_BE_CUT_OFF, cut_off
+
+    anew = any(change.key == "node" and change.action == "replace" for change in planned.changes)
+    if not planned.empty and not anew and cut_off(session.stack, planned.survey.found, when_done=True):
+        console.print(WILL_BE_CUT_OFF, markup=False)
 
 
 def left_to_do(changes: Iterable[Change], *, account_changes: bool) -> list[str]:

@@ -21,6 +21,7 @@ from aistratus.private import make_private
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
     from aistratus.core.plan import Plan
+    from aistratus.core.resource import Found
 
 WATCH_EVERY_S = 2.0
 
@@ -153,7 +154,7 @@ def _health(action: str, health: str) -> str:
 def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
     actions = {change.action for change in planned.changes}
     # A machine that sleeps is as it should be; one that changes its state isn't broken.
-    unwell = [f for key, f in planned.survey.found.items() if key != "node" and f.health != "ok"]
+    unwell = [f for key, f in planned.survey.found.items() if key != "node" and f.health != "ok" and not _waits(f)]
     if "failed" in actions or unwell or queue["dead"] or node["state"].startswith(FAILED):
         return "degraded"
     if actions - {"unchanged"}:
@@ -161,6 +162,11 @@ def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
     if node["state"] in ("pending", "warming", "loading"):
         return "starting"
     return "ready"
+
+
+def _waits(found: Found) -> bool:
+    """Is it as it should be until a person has done their part?"""
+    return found.health == "pending" and bool(found.todo)
 
 
 def worker_state(session: Session) -> dict[str, Any]:

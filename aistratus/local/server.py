@@ -218,6 +218,7 @@ def _warm(cloud: Cloud) -> None:
         "sns",
         "budgets",
         "events",
+        "scheduler",
     ):
         get_service_model(service)
     for name, load in (

@@ -6,7 +6,7 @@ there in one step, so that no request meets half a change. Publishing what is pu
 again, so dying in between costs nothing.
 
 Provisioned concurrency hangs on the alias and moves with it: Lambda gets environments of the new version ready while
-those of the old one still answer.
+those of the old one still answer. As long as that takes, it gives the alias weights of its own, which are no drift.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import diff
 from aistratus.core.errors import Failure
 from aistratus.core.resource import Found, Ref, Resource, reconciles
-from aistratus.core.settle import Wait, until
+from aistratus.core.settle import Wait, settle, until
 from aistratus.resources.calls import at_once, unless_gone
 from aistratus.resources.lambda_code import FUNCTION_FREE, GONE, Function, change, ready, settings
 
@@ -101,9 +101,9 @@ def find_alias(aws: Cloud, want: Alias) -> Found | None:
         function=function,
         name=want.name,
         published=version != LATEST,
-        routing=alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {}),
-        # What failed isn't there; asking for it again is how it is repaired.
-        provisioned=0 if provisioned["Status"] == FAILED else provisioned["RequestedProvisionedConcurrentExecutions"],
+        routing=want.routing if provisioned["Status"] == IN_PROGRESS else _weights(alias),
+        # What failed is neither there nor gone: whatever is wanted, it differs.
+        provisioned=0 if provisioned["Status"] == FAILED and want.provisioned else provisioned[REQUESTED],
         **settings(config),
     )
     ids = {"id": f"{function}:{want.name}", "arn": alias["AliasArn"], "version": version, "function": function}
@@ -113,8 +113,7 @@ def find_alias(aws: Cloud, want: Alias) -> Found | None:
 def remove_alias(aws: Cloud, have: Found) -> None:
     """Removes the alias, what is kept ready for it and the permissions on it; its versions go with the function."""
     function, _, name = have.ids["id"].rpartition(":")
-    assert isinstance(have.state, Alias)
-    if have.state.provisioned or have.health == HEALTH[FAILED]:
+    if _is_provisioned(have):
         _unprovision(aws, function, name)
     unless_gone(GONE, lambda: change(aws, aws.lambda_.delete_alias, FunctionName=function, Name=name))
 
@@ -138,6 +137,8 @@ def ensure_alias(aws: Cloud, want: Alias, have: Found | None, changes: frozenset
             Name=want.name,
             FunctionVersion=version,
         )
+    if want.provisioned == 0 and _is_provisioned(have):
+        _unprovision(aws, function, want.name)
     if have.ids["version"] != version or diff(want, have, {}):
         change(
             aws,
@@ -153,9 +154,23 @@ def ensure_alias(aws: Cloud, want: Alias, have: Found | None, changes: frozenset
 
 # --- provisioned concurrency ------------------------------------------------------------------------------------
 
+IN_PROGRESS = "IN_PROGRESS"
 FAILED = "FAILED"
-NONE = {"RequestedProvisionedConcurrentExecutions": 0, "Status": "READY"}
-HEALTH = {"READY": "ok", "IN_PROGRESS": "starting", FAILED: "failed"}
+REQUESTED = "RequestedProvisionedConcurrentExecutions"
+NONE = {REQUESTED: 0, "Status": "READY"}
+HEALTH = {"READY": "ok", IN_PROGRESS: "starting", FAILED: "failed"}
+
+ALIAS_MOVED = Wait(
+    what="Lambda has moved the provisioned environments to the alias's new version",
+    within=900,
+    codes=frozenset({"InvalidParameterValueException"}),
+    saying=r"(?i)alias with weights",
+    longest=10.0,
+)
+"""Until then the alias has weights, with which their number can't be changed.
+
+Source: terraform-provider-aws pull request 48116.
+"""
 
 PROVISIONED_READY = Wait(what="Lambda has the provisioned environments ready", within=900, longest=10.0)
 """A few minutes as a rule, more for many. Source: Lambda developer guide, "Configuring provisioned concurrency"."""
@@ -167,19 +182,17 @@ def _keep_ready(aws: Cloud, function: str, want: Alias) -> None:
     Raises:
         Failure: Lambda gave it up; its reason is in the sentence.
     """
-    have = _provisioned(aws, function, want.name)
     if want.provisioned == 0:
-        if have is not NONE:
-            _unprovision(aws, function, want.name)
         return
-    if have["RequestedProvisionedConcurrentExecutions"] != want.provisioned or have["Status"] == FAILED:
-        change(
-            aws,
-            aws.lambda_.put_provisioned_concurrency_config,
-            FunctionName=function,
-            Qualifier=want.name,
-            ProvisionedConcurrentExecutions=want.provisioned,
-        )
+    have = _provisioned(aws, function, want.name)
+    if have[REQUESTED] != want.provisioned or have["Status"] == FAILED:
+        wanted = {
+            "FunctionName": function,
+            "Qualifier": want.name,
+            "ProvisionedConcurrentExecutions": want.provisioned,
+        }
+        put = aws.lambda_.put_provisioned_concurrency_config
+        settle(ALIAS_MOVED, lambda: change(aws, put, **wanted), clock=aws.clock)
 
     def probe() -> bool | None:
         now = _provisioned(aws, function, want.name)
@@ -199,6 +212,18 @@ def _provisioned(aws: Cloud, function: str, alias: str) -> Mapping[str, Any]:
     call = aws.lambda_.get_provisioned_concurrency_config
     found: Mapping[str, Any] | None = unless_gone(NOT_PROVISIONED, call, FunctionName=function, Qualifier=alias)
     return NONE if found is None else found
+
+
+def _weights(alias: Mapping[str, Any]) -> dict[str, float]:
+    """Shares of requests by version, of those that the alias doesn't lead to by itself."""
+    weights: dict[str, float] = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+    return weights
+
+
+def _is_provisioned(alias: Found) -> bool:
+    """Is anything kept ready for it, or was it tried?"""
+    assert isinstance(alias.state, Alias)
+    return alias.state.provisioned > 0 or alias.health == HEALTH[FAILED]
 
 
 def _unprovision(aws: Cloud, function: str, alias: str) -> None:

@@ -41,13 +41,14 @@ FUNCTION_FREE = Wait(
     what="Lambda ends another change of the function",
     within=180,
     codes=frozenset({"ResourceConflictException"}),
-    saying=r"(?i)cannot be performed at this time|in progress|state: pending|being created|being updated",
+    saying=r"(?i)cannot be performed at this time|in progress|state: pending|being created|being updated|concurrent",
 )
-"""While a function is `Pending` or an update is `InProgress`, Lambda refuses the next change.
+"""While a function is `Pending` or an update is `InProgress`, Lambda refuses the next change; two at once too, also
+two statements of its policy ("due to a concurrent update operation").
 
 `saying` leaves out "already exists", the other meaning of the code.
 
-Source: Lambda developer guide, "Lambda function states".
+Source: Lambda developer guide, "Lambda function states"; terraform-provider-aws issue 5154, sst issue 6923.
 """
 
 FUNCTION_READY = Wait(what="the function is ready", within=180, codes=GONE, first=0.3)

@@ -10,6 +10,9 @@ from documents import CHAT, ERROR, EXPORT, LOCAL, REPORT, STATUS
 
 pytestmark = pytest.mark.xdist_group("cli")
 
+SWITCHED_OFF = 12
+"""Resources that are declared and off by default: they are looked for, too."""
+
 
 def fits(document: object, schema: dict[str, object]) -> None:
     fastjsonschema.validate(schema, document)
@@ -24,7 +27,7 @@ def test_up_twice_changes_nothing(built: Built) -> None:
     assert {entry["action"] for entry in again.document["resources"]} == {"unchanged"}
     assert len(again.document["resources"]) == built.resources >= 40
     assert again.document["calls"]["write"] == 0
-    assert again.document["calls"]["read"] <= 1.5 * built.resources
+    assert again.document["calls"]["read"] <= 1.5 * (built.resources + SWITCHED_OFF)
     assert again.err, "text for people goes beside"
 
 

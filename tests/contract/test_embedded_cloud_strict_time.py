@@ -379,6 +379,24 @@ def test_provisioned_in_progress(judge: Judge) -> None:
     client.put_provisioned_concurrency_config(**which, ProvisionedConcurrentExecutions=2)
     states = [client.get_provisioned_concurrency_config(**which)["Status"] for _ in range(2)]
     assert states == ["IN_PROGRESS", "READY"]
+    client.update_function_configuration(FunctionName=which["FunctionName"], Timeout=9)
+    version = client.publish_version(FunctionName=which["FunctionName"])["Version"]
+    client.update_alias(FunctionName=which["FunctionName"], Name="live", FunctionVersion=version)
+    alias = client.get_alias(FunctionName=which["FunctionName"], Name="live")
+    assert alias["RoutingConfig"] == {"AdditionalVersionWeights": {"1": 1.0}}
+    more = {**which, "ProvisionedConcurrentExecutions": 3}
+    assert refused(client.put_provisioned_concurrency_config, **more) == "InvalidParameterValueException"
+    assert "RoutingConfig" not in client.get_alias(FunctionName=which["FunctionName"], Name="live")
+    client.put_provisioned_concurrency_config(**more)
+
+
+def test_policy_changed_at_once(judge: Judge) -> None:
+    client, name = judge("lambda"), function(judge.connect)
+    judge.delay("policy-changed-at-once", 1)
+    wanted = {"FunctionName": name, "StatementId": "one", "Action": "lambda:InvokeFunction",
+              "Principal": "events.amazonaws.com"}  # fmt: skip
+    assert refused(client.add_permission, **wanted) == "ResourceConflictException"
+    client.add_permission(**wanted)
 
 
 def test_provisioning_fails(judge: Judge) -> None:

@@ -30,8 +30,11 @@ def _rule(**other: str) -> Perturbation:
     return change
 
 
-def _disabled(aws: Cloud, found: Found) -> None:
-    aws.events.disable_rule(Name=found.ids["name"])
+def _switched(aws: Cloud, found: Found) -> None:
+    """Off if it is on, on if it is off."""
+    assert isinstance(found.state, EventRule)
+    switch = aws.events.disable_rule if found.state.enabled else aws.events.enable_rule
+    switch(Name=found.ids["name"])
 
 
 def _target(**other: str) -> Perturbation:
@@ -118,7 +121,7 @@ def _group_tags(aws: Cloud, found: Found) -> None:
 PERTURB: dict[tuple[type, str], Perturbation] = {
     (EventRule, "schedule"): _rule(ScheduleExpression="rate(7 days)"),
     (EventRule, "description"): _rule(Description="Somebody's"),
-    (EventRule, "enabled"): _disabled,
+    (EventRule, "enabled"): _switched,
     (EventRule, "target"): _target(Arn=ELSEWHERE),
     (EventRule, "input"): _target(Input='{"somebody": 1}'),
     (EventRule, "other_targets"): _other_target,

@@ -238,8 +238,8 @@ def test_a_function_with_our_name_without_our_tags_is_refused_and_left_alone(
 def test_provisioned_environments_are_waited_for_told_when_they_fail_and_taken_away(
     aws: Cloud, engine: Engine, judge: Callable[..., None]
 ) -> None:
-    def live(number: int) -> list[Resource]:
-        return [replace(one, provisioned=number) if isinstance(one, Alias) else one for one in stack()]
+    def live(number: int, text: str = "hello") -> list[Resource]:
+        return [replace(one, provisioned=number) if isinstance(one, Alias) else one for one in stack(text)]
 
     def kept_ready() -> tuple[int, str] | None:
         try:
@@ -252,15 +252,20 @@ def test_provisioned_environments_are_waited_for_told_when_they_fail_and_taken_a
     engine.up(*live(3))
     assert kept_ready() == (3, "READY")
     assert engine.plan(*live(3)).empty
+    engine.up(*live(3, "moves"))
+    engine.up(*live(2, "moves with another number"))
+    assert kept_ready() == (2, "READY")
+    assert engine.plan(*live(2, "moves with another number")).empty
+    engine.up(*live(3))
     judge(rule="provisioning-fails", calls=1)
     (failed,) = engine.try_up(*live(4)).failures
     assert "FUNCTION_ERROR_INIT_FAILURE" in str(failed.error)
     assert engine.differences(*live(4)) == {"router_live": {"provisioned"}}
     engine.up(*live(4))
     assert kept_ready() == (4, "READY")
-    engine.up(*live(0))
+    engine.up(*live(0, "cold"))
     assert kept_ready() is None
-    assert engine.plan(*live(0)).empty
+    assert engine.plan(*live(0, "cold")).empty
 
 
 def test_a_run_with_nothing_to_do_makes_five_calls_for_a_function_an_alias_and_a_permission(

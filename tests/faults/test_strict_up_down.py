@@ -62,6 +62,7 @@ CONCERNED = {
     "nat-pending": ["nat_gateway"],
     "not-found-yet": ["node"],
     "parameter-throttled": ["router_live"],
+    "policy-changed-at-once": ["force_stop_permission"],
     "profile-not-propagated": ["node"],
     "queue-lingers": ["jobs_queue"],
     "queue-settling": ["jobs_queue"],

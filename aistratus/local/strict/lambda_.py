@@ -226,11 +226,18 @@ def _provisioned_of(self: Any) -> str:
 
 @book.rule("provisioned-in-progress", source=_PROVISIONED, asked="calls")
 def provisioned_in_progress(cloud: Cloud, delays: Delays) -> None:
-    """After each change, the next n looks find it `IN_PROGRESS`."""
+    """After each change, or when the alias moves, the next n looks find it `IN_PROGRESS`.
+
+    Meanwhile an alias that moved has weights of Lambda's own, with which the number can't be changed.
+    """
     name = "provisioned-in-progress"
+    moved_from: dict[str, str] = {}
 
     @wrap(LambdaResponse, "put_provisioned_concurrency_config")
     def put(original: Any, self: Any) -> Any:
+        if _provisioned_of(self) in moved_from and delays.take(name, _provisioned_of(self)):
+            raise InvalidParameterValueException("Alias with weights can not be used with Provisioned Concurrency")
+        moved_from.pop(_provisioned_of(self), None)
         status, headers, body = original(self)
         delays.born(name, _provisioned_of(self))
         return status, headers, _with(body, Status="IN_PROGRESS") if delays.asked(name) else body
@@ -240,6 +247,45 @@ def provisioned_in_progress(cloud: Cloud, delays: Delays) -> None:
         status, headers, body = original(self)
         waits = delays.take(name, _provisioned_of(self))
         return status, headers, _with(body, Status="IN_PROGRESS") if waits else body
+
+    @wrap(LambdaResponse, "update_alias")
+    def update_alias(original: Any, self: Any) -> Any:
+        function, alias = (unquote(part) for part in self.path.split("/functions/")[1].split("/aliases/"))
+        function = plain_name(function)[0]
+        before = self.backend.get_alias(alias, function).function_version
+        answer = original(self)
+        after = self.backend.get_alias(alias, function).function_version
+        if alias in self.backend._lambdas._functions[function].get("provisioned", {}) and before != after:
+            moved_from[f"{function}:{alias}"] = before
+            delays.born(name, f"{function}:{alias}")
+        return answer
+
+    @wrap(LambdaResponse, "get_alias")
+    def get_alias(original: Any, self: Any) -> Any:
+        status, headers, body = original(self)
+        function, alias = (unquote(part) for part in self.path.split("/functions/")[1].split("/aliases/"))
+        key = f"{plain_name(function)[0]}:{alias}"
+        if key in moved_from and key in delays.waiting(name):
+            weights = {"AdditionalVersionWeights": {moved_from[key]: 1.0}}
+            body = json.dumps({**json.loads(body), "RoutingConfig": weights})
+        return status, headers, body
+
+
+@book.rule(
+    "policy-changed-at-once",
+    code="ResourceConflictException",
+    source="https://docs.aws.amazon.com/lambda/latest/api/API_AddPermission.html",
+    asked="calls",
+)
+def policy_changed_at_once(cloud: Cloud, delays: Delays) -> None:
+    """The first n statements for each function come while another one is being added."""
+
+    @wrap(LambdaResponse, "add_permission")
+    def add_permission(original: Any, self: Any) -> Any:
+        function = plain_name(unquote(self.path.split("/functions/")[1].split("/")[0]))[0]
+        if delays.meets("policy-changed-at-once", self.backend.get_function(function).function_arn):
+            raise ResourceConflict("The function could not be updated due to a concurrent update operation.")
+        return original(self)
 
 
 @book.rule("provisioning-fails", source=_PROVISIONED, asked="calls")

@@ -1,0 +1,75 @@
+"""What the declared stack says of the places where a node may stand."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aistratus.core.graph import Stack
+from aistratus.core.resource import Found, Ref
+from aistratus.node.bootstrap import Model
+from aistratus.policies import Names
+from aistratus.resources.compute import Instance
+from aistratus.resources.network import Subnet
+from aistratus.settings import NetworkSettings, Settings
+from aistratus.stack import Shipped, cut_off, describe
+
+SHIPPED = Shipped(
+    router=lambda: b"",
+    router_sha256="",
+    functions=lambda: b"",
+    functions_sha256="",
+    worker=lambda: b"",
+    worker_sha256="",
+    model=Model(name="none", sha256="0" * 64, context_tokens=64, key="models/none.gguf"),
+    model_content=lambda: io.BytesIO(b""),
+    public_key=lambda: "",
+)
+
+
+def stack(*, nat: bool) -> Stack:
+    settings = Settings(network=NetworkSettings(enable_nat_gw=nat))
+    return describe(settings, Names("aws", "123456789012", "eu-central-1", "t"), SHIPPED)
+
+
+@pytest.mark.parametrize("nat", [True, False])
+def test_a_new_node_stands_behind_nat_or_has_an_address_of_its_own(nat: bool) -> None:
+    node = stack(nat=nat).by_key["node"]
+    assert isinstance(node, Instance)
+    first = node.subnets[0]
+    assert isinstance(first, Ref) and isinstance(first.to, Subnet)
+    assert first.to.map_public_ip is not nat
+    assert node.public_ip is not nat
+    assert ("routes_private" if nat else "routes_public") in {ref.to.key for ref in node.after}
+
+
+def test_what_nat_adds_is_what_is_unwanted_without_it() -> None:
+    on, off = stack(nat=True), stack(nat=False)
+    assert on.unwanted == ()
+    assert set(on.by_key) - set(off.by_key) == {resource.key for resource in off.unwanted}
+    assert set(off.whole.by_key) == set(on.by_key)
+
+
+@pytest.mark.parametrize(
+    ("place", "nat", "gateway", "cut"),
+    [
+        ("private", False, False, True),
+        ("private", False, True, False),  # not gone yet
+        ("private", True, True, False),
+        ("public", False, False, False),
+    ],
+)
+def test_a_private_node_without_a_gateway_is_cut_off(place: str, nat: bool, gateway: bool, cut: bool) -> None:
+    described = stack(nat=nat)
+    node: Any = described.by_key["node"]
+    found = {
+        "node": Found(state=replace(node, subnets=(place,)), ids={"id": "i-1"}),
+        "subnet_public": Found(state=described.by_key["subnet_public"], ids={"id": "public"}),
+    }
+    if gateway:
+        found["nat_gateway"] = Found(state=described.whole.by_key["nat_gateway"], ids={"id": "nat-1"})
+    assert cut_off(described, found) is cut
+    assert cut_off(described, found, when_done=True) is (place == "private" and not nat)
