@@ -71,7 +71,7 @@ PROGRAMS: Final = frozenset(
 DECLARED: Final[Mapping[str, str]] = {
     "iam:AttachRolePolicy": "Role.managed",
     "iam:PutRolePermissionsBoundary": "Role.permissions_boundary",
-    "lambda:PutProvisionedConcurrencyConfig": "Alias.provisioned_concurrency",
+    "lambda:PutProvisionedConcurrencyConfig": "Alias.provisioned",
     "lambda:PutFunctionConcurrency": "Function.reserved_concurrency",
     "dynamodb:UpdateContinuousBackups": "Table.point_in_time_recovery",
 }

@@ -68,6 +68,13 @@ S3: Table = {
 
 # --- the others ----------------------------------------------------------------------------------------------
 
+
+def _secret(params: Params) -> list[str]:
+    """AWS ends a secret's ARN with a dash and six characters of its own choice; a name stands for any."""
+    named = str(params["SecretId"])
+    return [named if named.startswith("arn:") else f"{named}-??????"]
+
+
 _MOVING = ("StartMessageMoveTask", "ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 
 DATA: Table = {
@@ -123,7 +130,7 @@ DATA: Table = {
     **same(
         "secretsmanager",
         t.SECRET,
-        "SecretId",
+        _secret,
         "DescribeSecret GetSecretValue PutSecretValue UpdateSecret DeleteSecret RestoreSecret TagResource "
         "ListSecretVersionIds",
     ),

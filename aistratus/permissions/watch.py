@@ -48,7 +48,10 @@ WATCH: Table = {
     **same("sns", t.TOPIC, "TopicArn", "GetTopicAttributes SetTopicAttributes DeleteTopic Publish Subscribe"),
     **same("sns", t.TOPIC, "TopicArn", "ListSubscriptionsByTopic"),
     **same("sns", t.TOPIC, "ResourceArn", "ListTagsForResource TagResource"),
-    **same("sns", t.TOPIC, "SubscriptionArn", "Unsubscribe"),
+    # A subscription's ARN is its topic's with an id behind it; IAM looks at the topic.
+    "sns:Unsubscribe": (
+        Check("sns:Unsubscribe", t.TOPIC, lambda params: [params["SubscriptionArn"].rpartition(":")[0]]),
+    ),
     "sns:CreateTopic": (
         Check("sns:CreateTopic", t.TOPIC, "Name"),
         tagging("sns:TagResource", t.TOPIC, "Name", "Tags"),

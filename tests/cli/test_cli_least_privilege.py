@@ -30,6 +30,7 @@ from aistratus.cli.app import app
 from aistratus.local import process
 from aistratus.permissions import Need, needs
 from aistratus.policies import Document, Names
+from aistratus.settings import Settings
 
 ENV = "least"
 NAMES = Names("aws", "123456789012", REGION, ENV)
@@ -39,6 +40,14 @@ COMMANDS = tuple(
     if command in {one.name for one in (*app.registered_commands, *app.registered_groups)}
 )
 A_DAY_S = 86_400
+
+EVERYTHING_ON = {
+    "network": {"AISTRATUS_NETWORK__ENABLE_NAT_GW": "true"},
+    "router": {"AISTRATUS_ROUTER__PROVISIONED_CONCURRENCY": "1", "AISTRATUS_ROUTER__WARM_MINUTES": "5"},
+    "delivery": {"AISTRATUS_DELIVERY__REPOSITORY": "ann/llm"},
+    "auth": {"AISTRATUS_AUTH__OPERATOR_EMAIL": "ann@example.com"},
+}
+"""What is off by default, by the settings' table."""
 
 Judge = Callable[[Sequence[Document], Sequence[Case]], list[bool]]
 
@@ -68,40 +77,43 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
 
 
 def _live(endpoint: str, person: Person) -> Life:
-    def run(command: str, *arguments: str, code: int = 0, typed: str = "", by: Person | None = None) -> str:
+    def run(command: str, *arguments: str, code: int | None = 0, typed: str = "", by: Person | None = None) -> str:
         who = (by or person).with_variables(AWS_ACCESS_KEY_ID=command, AISTRATUS_ENV=ENV)
         said = who.run(command, *arguments, typed=typed)
-        assert said.code == code, said.words
+        assert code in (None, said.code), said.words
         return said.out
 
     def printed(command: str) -> Document:
         as_anybody = person.with_variables(AWS_ACCESS_KEY_ID="x", AISTRATUS_ENV=ENV)
         return as_anybody.run("iam", "policy", "--command", command).document
 
-    model = {"AISTRATUS_MODEL__PATH": str(_demo())}
-    person = person.with_variables(**model)
+    there = [EVERYTHING_ON[table] for table in EVERYTHING_ON if table in Settings.model_fields]
+    switched_on = {name: value for table in there for name, value in table.items()}
+    person = person.with_variables(**switched_on, AISTRATUS_MODEL__PATH=str(_demo()))
     _log(endpoint, {"record": True})
     run("plan", code=2)
     run("up", "-y", "--wait")
     run("up", "-y")
     run("plan")
-    run("status")
+    # Degraded or not: nobody clicks the link in the mail to the operator.
+    api = json.loads(run("status", "-o", "json", code=None))["api_url"]
     run("chat", "How do I stop the GPU?")
     run("logs", "router")
+    _deep_health(person, api)
     run("doctor")
     if "secret" in COMMANDS:
         run("secret", "set", "openai", typed="sk-1")
         run("secret", "status")
     tags = _tags(endpoint)
     _asleep(endpoint)
-    run("chat", "Are you awake?")
+    elsewhere = Person(person.home / "elsewhere", person.variables)  # where there is no token yet
+    elsewhere.home.mkdir()
     if "queue" in COMMANDS:
-        # In a home of its own there is no token yet.
-        elsewhere = Person(person.home / "elsewhere", person.variables)
-        elsewhere.home.mkdir()
+        _send_again(endpoint, "jobs")
         run("queue", "health", by=elsewhere)
-        _dead_letter(endpoint)
+        _send_again(endpoint, "jobs-dlq")
         run("queue", "redrive", "-y", by=elsewhere)
+    run("chat", "Are you awake?")
     _change(endpoint, tags)
     run("up", "-y")
     _functions(endpoint)
@@ -159,13 +171,22 @@ def _asleep(endpoint: str) -> None:
     assert eventually(lambda: node_state(endpoint, ENV), lambda state: state == "stopped") == "stopped"
 
 
-def _dead_letter(endpoint: str) -> None:
-    """The last prompt once more, among those that were given up."""
+def _deep_health(person: Person, api: str) -> None:
+    """What an operator may ask the router: how everything behind it is."""
+    (kept,) = (person.home / ".local/state/aistratus/tokens").rglob("*.json")
+    token = json.loads(kept.read_text())["access"]
+    asked = urllib.request.Request(f"{api}/health?deep=1", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(asked) as answer:
+        assert answer.status == 200
+
+
+def _send_again(endpoint: str, queue: str) -> None:
+    """The last prompt once more, in this queue."""
     sent = [call["parameters"] for call in _log(endpoint)["calls"] if call["operation"] == "SendMessage"]
     again = {name: sent[-1][name] for name in ("MessageBody", "MessageGroupId")}
     sqs = client(endpoint, "sqs")
-    url = sqs.get_queue_url(QueueName=f"{NAMES.prefix}jobs-dlq.fifo")["QueueUrl"]
-    sqs.send_message(QueueUrl=url, MessageDeduplicationId="again", **again)
+    url = sqs.get_queue_url(QueueName=f"{NAMES.prefix}{queue}.fifo")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageDeduplicationId=f"again-{queue}", **again)
 
 
 def _functions(endpoint: str) -> None:
@@ -189,6 +210,10 @@ def _change(endpoint: str, tags: Mapping[str, Mapping[str, str]]) -> None:
     """One thing of each service that `up` has to put right."""
     (vpc,) = (identity for identity in tags if identity.startswith("vpc-"))
     client(endpoint, "ec2").delete_tags(Resources=[vpc], Tags=[{"Key": "ManagedBy"}])
+    if "delivery" in Settings.model_fields:
+        connections = client(endpoint, "codeconnections")
+        for connection in connections.list_connections()["Connections"]:
+            connections.untag_resource(ResourceArn=connection["ConnectionArn"], TagKeys=["ManagedBy"])
     client(endpoint, "logs").put_retention_policy(logGroupName=f"/tinyllama/{ENV}/node", retentionInDays=1)
     sqs = client(endpoint, "sqs")
     url = sqs.get_queue_url(QueueName=f"{NAMES.prefix}jobs.fifo")["QueueUrl"]
@@ -213,6 +238,29 @@ def _logs(group: str) -> list[Need]:
     return [Need(f"logs:{verb}", stream) for verb in ("CreateLogStream", "PutLogEvents")]
 
 
+def _delivery(project: str, connection: str) -> dict[str, list[Need]]:
+    """What builds and workflows do: nothing here runs them. See `buildspec.yml`, `deploy.yml` and the API reference."""
+    router = NAMES.arn("lambda", f"function:{NAMES.prefix}router")
+    pull_and_push = NAMES.arn("ecr", f"repository/{NAMES.prefix}builder")
+    return {
+        "deploy_role": [
+            *_logs(f"/aws/codebuild/{project}"),
+            Need("codeconnections:GetConnectionToken", connection),
+            Need("lambda:UpdateFunctionCode", router),
+        ],
+        "build_runner_role": [
+            *_logs(f"/tinyllama/{ENV}/build-runner"),
+            Need("ecr:GetAuthorizationToken", "*"),
+            Need("ecr:PutImage", pull_and_push),
+            Need("ssm:UpdateInstanceInformation", "*"),
+        ],
+        "github_role": [
+            Need("ssm:GetParameters", NAMES.parameter("api")),
+            Need("codebuild:StartBuild", NAMES.arn("codebuild", f"project/{project}")),
+        ],
+    }
+
+
 def _platform(endpoint: str) -> dict[str, list[Need]]:
     """Lambda writes its functions' logs, Scheduler calls its targets, agents on the node report and ship its log."""
     found: dict[str, list[Need]] = {}
@@ -225,6 +273,9 @@ def _platform(endpoint: str) -> dict[str, list[Need]]:
     # `bootstrap.sh` keeps a model in the bucket that it had to fetch from its public address.
     kept = Need("s3:PutObject", f"arn:aws:s3:::{NAMES.prefix}data-{NAMES.account}-{REGION}/models/1.gguf")
     agent = [Need("ssm:UpdateInstanceInformation", "*"), Need("ssmmessages:OpenControlChannel", "*")]
+    for project in client(endpoint, "codebuild").list_projects()["projects"]:
+        (connection,) = client(endpoint, "codeconnections").list_connections()["Connections"]
+        found |= _delivery(project, connection["ConnectionArn"])
     return {**found, "node_role": [*_logs(f"/tinyllama/{ENV}/node"), kept, *agent]}
 
 
