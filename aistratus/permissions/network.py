@@ -43,7 +43,7 @@ def _tags_on() -> tuple[Check, ...]:
 
 
 def _role_of_profile(params: Params) -> list[str]:
-    """The role in one of our profiles is named like the profile itself (`stack.py`)."""
+    """The role in one of our profiles is named like the profile itself (`stack/`)."""
     given = params.get("IamInstanceProfile", {})
     name = given.get("Name") or str(given.get("Arn", "")).rpartition("/")[2]
     return [name.removesuffix("profile") + "role"]

@@ -22,7 +22,7 @@ from aistratus.router.rsa_only import ALGORITHM, TokenError, header_of, verified
 
 TOKEN_CHARS: Final = 8_192
 OPERATORS: Final = "operators"
-"""The group of those who run the stack, as `stack.py` declares it."""
+"""The group of those who run the stack, as `stack/people.py` declares it."""
 FAR_FUTURE_S: Final = 1e12
 """No token's moment is so far from the epoch."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")

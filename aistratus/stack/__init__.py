@@ -1,0 +1,105 @@
+"""The whole stack of one env, read top to bottom. Nothing else in the project lists resources.
+
+`describe` puts it together from its groups, one after the other; each file here declares one group, or two that are
+close. A group stands only on those above it.
+
+What settings switch off is declared here too, and handed over as unwanted: `up` takes it away where it is there. Four
+readings share this description: `plan` compares it, `up` makes it, `status` asks it for its health, `down` takes
+it away in reverse. What must come before what is read off the `Ref`s. The way of a prompt runs from the bottom to the
+top: the API calls the router, the router writes the jobs table and the queue, the node takes from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from aistratus.core.graph import Stack
+from aistratus.core.resource import Found
+from aistratus.node.bootstrap import Model
+from aistratus.policies import Names
+from aistratus.resources.compute import Instance
+from aistratus.settings import Settings
+from aistratus.stack.api import declare_api
+from aistratus.stack.data import declare_data
+from aistratus.stack.delivery import declare_delivery
+from aistratus.stack.guard import declare_guard
+from aistratus.stack.money import declare_money
+from aistratus.stack.network import declare_network
+from aistratus.stack.node import declare_node
+from aistratus.stack.people import declare_identity, declare_people
+from aistratus.stack.router import declare_router
+from aistratus.stack.watch import declare_watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped:
+    """What is uploaded: programs by content hash, and the public half of the node's key, made when first needed."""
+
+    router: Callable[[], bytes]
+    router_sha256: str
+    """Base64, as Lambda's CodeSha256."""
+    functions: Callable[[], bytes]
+    """All functions besides the router, in one zip."""
+    functions_sha256: str
+    """Base64, as Lambda's CodeSha256."""
+    worker: Callable[[], bytes]
+    worker_sha256: str
+    """Hex."""
+    model: Model
+    model_content: Callable[[], BinaryIO] | None
+    """The model's file, if this machine has it."""
+    public_key: Callable[[], str]
+
+
+def cut_off(stack: Stack, found: Mapping[str, Found], *, when_done: bool = False) -> bool:
+    """Has the node no way out? It was made behind a NAT gateway that the settings have switched off since.
+
+    Args:
+        when_done: what will be so when `up` has taken away what is switched off.
+    """
+    node, public = found.get("node"), found.get("subnet_public")
+    if node is None or public is None or "nat_gateway" in stack.by_key or not isinstance(node.state, Instance):
+        return False
+    return public.id not in node.state.subnets and (when_done or "nat_gateway" not in found)
+
+
+WILL_BE_CUT_OFF = "the node stands in a private subnet and will have no way out; with --replace `up` makes another one"
+CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` makes another one"
+
+
+def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool = True) -> Stack:
+    """Every resource of the env.
+
+    Args:
+        node: False leaves the EC2 instance out (`up --no-node`).
+    """
+    network = declare_network(settings)
+    data = declare_data(names)
+    identity = declare_identity(settings)
+    people = declare_people(settings, names)
+    router = declare_router(settings, names, shipped, data, identity)
+    api = declare_api(settings, names, router, identity)
+    machine = declare_node(settings, names, shipped, network, data, with_instance=node)
+    guard = declare_guard(settings, names, shipped, data)
+    money = declare_money(settings, names, shipped, data, people, guard)
+    watch = declare_watch(settings, names, data, people, api, machine)
+    stack = Stack(
+        {
+            "network": network.wanted,
+            "data": data.wanted,
+            "identity": identity.wanted,
+            "people": people.wanted,
+            "router": router.wanted,
+            "API": api.wanted,
+            "node": machine.wanted,
+            "guard": guard.wanted,
+            "money": money.wanted,
+            "watch": watch.wanted,
+        },
+        unwanted={"network": network.unwanted},
+    )
+    # Last, because a workflow may read the ids of everything else.
+    delivery = declare_delivery(settings, names, keys=(*stack.whole.by_key, machine.instance.key))
+    return stack.plus("delivery", delivery.wanted, delivery.unwanted)

@@ -1,0 +1,17 @@
+"""What each file beside this one gives: the resources of one group, made of settings, names and earlier groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aistratus.core.resource import Resource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One group of the stack. Where later groups refer to some of its resources, a subclass names these."""
+
+    wanted: tuple[Resource, ...]
+    """In the order in which people read them."""
+    unwanted: tuple[Resource, ...] = ()
+    """What the settings have switched off."""

@@ -1,0 +1,71 @@
+"""Guards: a machine that nobody needs doesn't run for long, and none runs when the budget's limit is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aistratus import policies
+from aistratus.core.resource import Ref
+from aistratus.policies import Names
+from aistratus.resources.events import EventRule
+from aistratus.resources.functions import Function, ServicePermission
+from aistratus.resources.iam import Role
+from aistratus.resources.logs import LogGroup
+from aistratus.settings import Settings
+from aistratus.stack.data import Data
+from aistratus.stack.group import Group
+
+if TYPE_CHECKING:
+    from aistratus.stack import Shipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard(Group):
+    """The function that stops machines; the budget's killer calls it too."""
+
+    stop_build_box: Function
+
+
+def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data) -> Guard:
+    """The function that looks for forgotten machines, and the rule that calls it."""
+    guard_log = LogGroup(
+        key="stop_build_box_log",
+        name=f"/aws/lambda/{names.prefix}stop-build-box",
+        retention_days=settings.api.log_days,
+    )
+    guard_role = Role(
+        key="stop_build_box_role",
+        description="The guard and the budget's killer: stop our instances",
+        trust=policies.trust("lambda.amazonaws.com"),
+        inline={"stop-build-box": policies.stop_build_box(names, log_group=guard_log.name)},
+    )
+    stop_build_box = Function(
+        key="stop_build_box",
+        code=shipped.functions,
+        code_sha256=shipped.functions_sha256,
+        handler="aistratus.functions.stop_build_box.handle",
+        description="Stops machines that run unseen, and all of them when the budget's limit is reached",
+        role=Ref(guard_role, "arn"),
+        log_group=Ref(guard_log, "name"),
+        timeout_s=120,
+        environment={
+            "AISTRATUS_ENV": names.env,
+            "JOBS_TABLE": Ref(data.jobs, "name"),
+            "KILL_TOPIC": names.topic("killer"),
+            "GUARD_RULE": names.arn("events", f"rule/{names.prefix}force-stop-build-runner"),
+        },
+    )
+    guard = EventRule(
+        key="force_stop_build_runner",
+        description="Stops builders and nodes that run without a sign of life",
+        schedule="rate(30 minutes)",
+        target=Ref(stop_build_box, "arn"),
+    )
+    guard_permission = ServicePermission(
+        key="force_stop_permission",
+        function=Ref(stop_build_box),
+        principal="events.amazonaws.com",
+        source_arn=Ref(guard, "arn"),
+    )
+    return Guard(wanted=(guard_log, guard_role, stop_build_box, guard, guard_permission), stop_build_box=stop_build_box)

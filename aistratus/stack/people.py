@@ -1,0 +1,64 @@
+"""Who may sign in, and who is told: the operator, of alarms, of money and once a day."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aistratus import policies
+from aistratus.core.resource import Ref
+from aistratus.policies import Names
+from aistratus.resources.cognito import User, UserPool, UserPoolClient, UserPoolGroup
+from aistratus.resources.sns import Topic, TopicSubscription
+from aistratus.settings import Settings
+from aistratus.stack.group import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity(Group):
+    """Whose tokens the API takes."""
+
+    pool: UserPool
+    client: UserPoolClient
+
+
+def declare_identity(settings: Settings) -> Identity:
+    """The user pool and its first user."""
+    pool = UserPool(key="user_pool")
+    client = UserPoolClient(
+        key="user_client",
+        pool=Ref(pool),
+        access_token_min=settings.auth.access_token_minutes,
+        refresh_token_days=settings.auth.refresh_token_days,
+    )
+    operators = UserPoolGroup(key="operators", pool=Ref(pool), name="operators", description="May run the stack")
+    operator = User(
+        key="operator",
+        pool=Ref(pool),
+        username="operator",
+        email=settings.auth.operator_email,
+        groups=(Ref(operators),),
+    )
+    return Identity(wanted=(pool, client, operators, operator), pool=pool, client=client)
+
+
+@dataclass(frozen=True, kw_only=True)
+class People(Group):
+    """Where one writes to whoever wants to be told."""
+
+    alerts: Topic
+
+
+def declare_people(settings: Settings, names: Names) -> People:
+    """The topic, and the operator's subscription where their address is known."""
+    alerts = Topic(key="alerts", name="alerts", policy=policies.alerts_topic(names))
+    people: tuple[TopicSubscription, ...] = ()
+    if settings.auth.operator_email is not None:
+        people = (
+            TopicSubscription(
+                key="alerts_operator",
+                topic=Ref(alerts, "arn"),
+                protocol="email",
+                endpoint=settings.auth.operator_email,
+            ),
+        )
+    return People(wanted=(alerts, *people), alerts=alerts)

@@ -1,0 +1,104 @@
+"""The router: its code behind an alias, and the rule that keeps it warm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aistratus import policies, wire
+from aistratus.core.resource import Ref
+from aistratus.policies import Names
+from aistratus.resources.events import EventRule
+from aistratus.resources.functions import Alias, Function, ServicePermission
+from aistratus.resources.iam import Role
+from aistratus.resources.logs import LogGroup
+from aistratus.settings import Settings
+from aistratus.stack.data import Data
+from aistratus.stack.group import Group
+from aistratus.stack.people import Identity
+
+if TYPE_CHECKING:
+    from aistratus.stack import Shipped
+
+ROUTER_MEMORY_MB = 512
+"""Lambda gives processor time by memory; below this the first request of an idle router is felt."""
+ROUTER_TIMEOUT_S = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Router(Group):
+    """The router as others call it."""
+
+    live: Alias
+
+
+def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Data, identity: Identity) -> Router:
+    """The router on what it writes to, and on the pool whose tokens it checks."""
+    router_log = LogGroup(
+        key="router_log", name=f"/aws/lambda/{names.prefix}router", retention_days=settings.api.log_days
+    )
+    router_role = Role(
+        key="router_role",
+        description="The router: writes jobs and messages, wakes the node",
+        trust=policies.trust("lambda.amazonaws.com"),
+        inline={"router": policies.router(names, log_group=router_log.name)},
+    )
+    environment: dict[str, str | Ref] = {
+        "AISTRATUS_ENV": names.env,
+        "JOBS_TABLE": Ref(data.jobs, "name"),
+        "QUEUE_URL": Ref(data.queue, "url"),
+        "DEAD_LETTER_URL": Ref(data.dead_letters, "url"),
+        "USER_POOL_ID": Ref(identity.pool),
+        "CLIENT_ID": Ref(identity.client),
+        "LEDGER_PREFIX": f"/tinyllama/{names.env}",
+        "OPENAI_SECRET": Ref(data.openai_key, "name"),
+        "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
+        "HEALTH_PATH": settings.api.health_path,
+    }
+    router = Function(
+        key="router",
+        code=shipped.router,
+        code_sha256=shipped.router_sha256,
+        handler="aistratus.router.handler.handle",
+        description="Takes prompts, answers for jobs",
+        role=Ref(router_role, "arn"),
+        log_group=Ref(router_log, "name"),
+        memory_mb=ROUTER_MEMORY_MB,
+        timeout_s=ROUTER_TIMEOUT_S,
+        environment=environment,
+    )
+    live = Alias(
+        key="router_live",
+        function=Ref(router),
+        name="live",
+        code_sha256=router.code_sha256,
+        handler=router.handler,
+        role=router.role,
+        runtime=router.runtime,
+        architecture=router.architecture,
+        log_group=router.log_group,
+        memory_mb=router.memory_mb,
+        timeout_s=router.timeout_s,
+        environment=environment,
+        provisioned=settings.router.provisioned_concurrency,
+    )
+    # Always there, so that switching it off is a change like any other; a disabled rule costs nothing.
+    minutes = settings.router.warm_minutes or 60
+    warmer = EventRule(
+        key="warmer",
+        description="Keeps an environment of the router warm",
+        schedule=f"rate({minutes} minute{'s' if minutes > 1 else ''})",
+        target=Ref(live, "arn"),
+        input=json.dumps(wire.WARM),
+        enabled=settings.router.warm_minutes > 0,
+    )
+    warmer_permission = ServicePermission(
+        key="warmer_permission",
+        function=Ref(live, "function"),
+        qualifier="live",
+        alias=Ref(live, "arn"),
+        principal="events.amazonaws.com",
+        source_arn=Ref(warmer, "arn"),
+    )
+    return Router(wanted=(router_log, router_role, router, live, warmer, warmer_permission), live=live)
