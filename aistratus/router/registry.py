@@ -1,8 +1,7 @@
 """Ids of resources: from the environment, else from the ledger in SSM Parameter Store.
 
 The router's own ids arrive as environment variables. What may change without a new function, such as the node's
-instance id, is looked up in the ledger and remembered for as long as the Lambda environment lives. The functions
-besides the router have the same in `functions/registry.py`, on boto3.
+instance id, is looked up in the ledger and remembered for as long as the Lambda environment lives.
 """
 
 from __future__ import annotations
