@@ -1,13 +1,18 @@
-"""The way back for prompts that were given up: look at the dead letters, open their jobs again, move the messages.
+"""The way back for prompts that were given up: look at the dead letters, open their jobs again, send them anew.
 
 A job that has ended is never run again, and every dead letter's job has ended as `failed` (or its item has expired).
 So before a message goes back its job is opened: to whoever still follows it, it is queued once more, from the first
-attempt on. First the jobs, then the messages, because a worker drops a message whose job isn't open. The worker also
-looks through the dead letters to tell their owners; it leaves those alone whose jobs were opened a moment ago.
+attempt on. First the job, then the message, because a worker drops a message whose job isn't open, and the dead letter
+is deleted last. The worker also looks through the dead letters to tell their owners; it leaves those alone whose jobs
+were opened a moment ago.
 
-SQS moves the messages by itself, FIFO queues included. They come back with new ids and a new age.
-Source: SQS API reference, StartMessageMoveTask; SQS developer guide, "Learn how to configure a dead-letter queue
-redrive"; for FIFO queues since November 2023.
+Only what was looked at goes back. SQS could move the whole queue by itself (StartMessageMoveTask), but of a FIFO queue
+nobody sees the whole: of each group ten messages at a time, and none that somebody else is looking at. What would be
+moved unseen would find its job closed, and be dropped.
+
+A run that dies anywhere is repeated: the job remembers the dead letter that it was opened for and isn't set back a
+second time, and the message's deduplication id is made of both. After the five minutes that SQS remembers such an id
+there may be two messages for one job; they are of one group, and the second finds the job ended.
 """
 
 from __future__ import annotations
@@ -17,9 +22,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from botocore.exceptions import ClientError
+
 from aistratus import wire
 from aistratus.cloud import Cloud
-from aistratus.core.errors import Failure, error_code
+from aistratus.core.errors import Unsettled, error_code
 from aistratus.core.settle import Wait, until
 
 BATCH: Final = 10
@@ -28,9 +35,8 @@ LARGEST_LOOK: Final = 50
 HIDDEN_S: Final = 30
 """While the look goes on, so that each receive brings others."""
 
-MOVED: Final = Wait(what="SQS has moved the dead letters back", within=600, first=0.2)
-"""SQS moves up to 500 messages a second. Source: SQS API reference, StartMessageMoveTask."""
-UNDER_WAY: Final = frozenset({"RUNNING", "CANCELLING"})
+SHOWN_AGAIN: Final = Wait(what="the dead letters that were seen are shown again", within=40, first=0.2)
+"""A worker that looks at them meanwhile hides them for 30 s at most."""
 
 GIVEN_UP: Final = f"no reply after {wire.MAX_ATTEMPTS} attempts"
 UNREADABLE: Final = "its message can't be read: it isn't from this version's router"
@@ -40,7 +46,7 @@ UNREADABLE: Final = "its message can't be read: it isn't from this version's rou
 class DeadLetter:
     """A prompt that was given up. Neither prompt nor reply is part of it.
 
-    job: `None` if the message can't be read. age_s: seconds since the prompt was sent.
+    job: `None` if the message can't be read; it stays where it is then. age_s: seconds since the prompt was sent.
     """
 
     message_id: str
@@ -60,6 +66,25 @@ class DeadLetter:
         }
 
 
+@dataclass(frozen=True)
+class Returned:
+    """What came of a return.
+
+    sent: how many prompts wait for an answer again.
+    ended: how many dead letters were deleted because their job was answered or cancelled after all.
+    """
+
+    sent: int = 0
+    ended: int = 0
+
+
+def count(cloud: Cloud, dead_letter_url: str) -> int:
+    """How many dead letters there are, seen or not; SQS counts approximately."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    told = cloud.sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=names)["Attributes"]
+    return sum(int(told[name]) for name in names)
+
+
 def look(cloud: Cloud, dead_letter_url: str, table: str) -> list[DeadLetter]:
     """The dead letters, in their order; they stay where they are.
 
@@ -67,20 +92,22 @@ def look(cloud: Cloud, dead_letter_url: str, table: str) -> list[DeadLetter]:
     """
     seen: list[dict[str, Any]] = []
     try:
-        for _ in range(LARGEST_LOOK):
-            messages = cloud.sqs.receive_message(
-                QueueUrl=dead_letter_url,
-                MaxNumberOfMessages=BATCH,
-                VisibilityTimeout=HIDDEN_S,
-                WaitTimeSeconds=0,
-                MessageSystemAttributeNames=["SentTimestamp"],
-            ).get("Messages", [])
-            if not messages:
-                break
+        while len(seen) < LARGEST_LOOK * BATCH and (messages := _receive(cloud, dead_letter_url)):
             seen += messages
     finally:
         _show_again(cloud, dead_letter_url, seen)
     return [_letter(cloud, table, message) for message in seen]
+
+
+def _receive(cloud: Cloud, url: str) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = cloud.sqs.receive_message(
+        QueueUrl=url,
+        MaxNumberOfMessages=BATCH,
+        VisibilityTimeout=HIDDEN_S,
+        WaitTimeSeconds=0,
+        MessageSystemAttributeNames=["SentTimestamp", "MessageGroupId"],
+    ).get("Messages", [])
+    return messages
 
 
 def _show_again(cloud: Cloud, url: str, messages: list[dict[str, Any]]) -> None:
@@ -107,17 +134,69 @@ def _since(moment_ms: int) -> float:
     return max(0.0, time.time() - moment_ms / 1000)
 
 
-def reopen(cloud: Cloud, table: str, letters: Iterable[DeadLetter]) -> None:
-    """Makes their jobs queued again. One that was answered or cancelled after all stays as it is."""
-    for job in [letter.job for letter in letters if letter.job is not None]:
-        try:
-            cloud.dynamodb.update_item(TableName=table, Key=wire.pack({"pk": job.pk}), **_reopened(job))
-        except Exception as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
+def put_back(cloud: Cloud, letters: Iterable[DeadLetter], dead_letter_url: str, queue_url: str, table: str) -> Returned:
+    """Puts these dead letters back into the queue, one after the other; what can't be read stays where it is.
+
+    One that isn't shown again in time (somebody else is looking at it) stays, too, for the next run.
+    """
+    wanted = {letter.message_id: letter.job for letter in letters if letter.job is not None}
+    sent: list[str] = []
+    ended: list[str] = []
+    others: list[dict[str, Any]] = []
+
+    def take() -> bool | None:
+        """All that is shown now; gives nothing as long as one is missing."""
+        while len(wanted) > len(sent) + len(ended) and (messages := _receive(cloud, dead_letter_url)):
+            others.extend(messages)
+            for message in messages:
+                job = wanted.get(message["MessageId"])
+                if job is not None:
+                    back = _put_back(cloud, job, message, queue_url, table)
+                    cloud.sqs.delete_message(QueueUrl=dead_letter_url, ReceiptHandle=message["ReceiptHandle"])
+                    (sent if back else ended).append(message["MessageId"])
+                    others.remove(message)
+        return True if len(wanted) == len(sent) + len(ended) else None
+
+    try:
+        until(SHOWN_AGAIN, take, clock=cloud.clock)
+    except Unsettled:
+        pass  # the caller tells how many are left
+    finally:
+        _show_again(cloud, dead_letter_url, others)
+    return Returned(len(sent), len(ended))
 
 
-def _reopened(job: wire.Job) -> dict[str, Any]:
+def _put_back(cloud: Cloud, job: wire.Job, message: Mapping[str, Any], queue_url: str, table: str) -> bool:
+    """Opens the job and sends its message anew; false if the job has ended well, and so needs no answer."""
+    if not _reopen(cloud, table, job, message["MessageId"]):
+        return False
+    cloud.sqs.send_message(
+        QueueUrl=queue_url,
+        MessageBody=message["Body"],
+        MessageGroupId=message["Attributes"]["MessageGroupId"],
+        MessageDeduplicationId=wire.deduplication_id(job.owner, f"{job.job_id}\n{message['MessageId']}"),
+    )
+    return True
+
+
+def _reopen(cloud: Cloud, table: str, job: wire.Job, message_id: str) -> bool:
+    """Makes the job queued again, once for this dead letter; false if it was answered or cancelled after all."""
+    try:
+        cloud.dynamodb.update_item(
+            TableName=table,
+            Key=wire.pack({"pk": job.pk}),
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            **_reopened(job, message_id),
+        )
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
+        there = wire.unpack(error.response.get("Item", {}))
+        return there.get("status") not in (wire.DONE, wire.CANCELLED)
+    return True
+
+
+def _reopened(job: wire.Job, message_id: str) -> dict[str, Any]:
     now = int(time.time())
     values = {
         "job_id": job.job_id,
@@ -130,56 +209,20 @@ def _reopened(job: wire.Job) -> dict[str, Any]:
         "created_ms": job.submitted_ms,
         "updated_ms": now * 1000,
         "redriven_ms": now * 1000,
+        "redriven_from": message_id,
         "expires_at": now + wire.JOB_QUEUED_S,
     }
     gone = ("error", "ended_ms", "started_ms", "usage", "timings")
-    operands = {"now": now, "done": wire.DONE, "cancelled": wire.CANCELLED}
+    operands = {"now": now, "done": wire.DONE, "cancelled": wire.CANCELLED, "running": wire.RUNNING}
     return {
         "UpdateExpression": "SET "
         + ", ".join(f"#{name} = :{name}" for name in values)
         + " REMOVE "
         + ", ".join(f"#{name}" for name in gone),
+        # A repeated run finds the job open already, perhaps with an attempt under way.
         "ConditionExpression": "attribute_not_exists(#status) OR #expires_at <= :now "
-        "OR NOT #status IN (:done, :cancelled)",
+        "OR (NOT #status IN (:done, :cancelled) "
+        "AND NOT (#redriven_from = :redriven_from AND #status IN (:status, :running)))",
         "ExpressionAttributeNames": {f"#{name}": name for name in (*values, *gone)},
         "ExpressionAttributeValues": wire.pack({f":{name}": value for name, value in (values | operands).items()}),
     }
-
-
-def move(cloud: Cloud, dead_letters: str, queue: str) -> int:
-    """Moves all dead letters back and waits until it is done.
-
-    Args:
-        dead_letters, queue: ARNs.
-
-    Returns:
-        How many were moved, as SQS tells it.
-
-    Raises:
-        Failure: SQS gave up, or somebody else is moving them.
-        Unsettled: it still goes on after the wait.
-    """
-    before = _latest(cloud, dead_letters)
-    if before is not None and before["Status"] in UNDER_WAY:
-        raise Failure("the dead letters are being moved already", todo="wait for it; `aistratus queue health` tells")
-    cloud.sqs.start_message_move_task(SourceArn=dead_letters, DestinationArn=queue)
-
-    def ended() -> dict[str, Any] | None:
-        task = _latest(cloud, dead_letters)
-        new = task is not None and (before is None or task["StartedTimestamp"] != before["StartedTimestamp"])
-        return task if task is not None and new and task["Status"] not in UNDER_WAY else None
-
-    task = until(MOVED, ended, clock=cloud.clock)
-    moved = int(task.get("ApproximateNumberOfMessagesMoved", 0))
-    if task["Status"] != "COMPLETED":
-        why = task.get("FailureReason") or task["Status"].lower()
-        raise Failure(
-            f"SQS moved {moved} dead letters back and then gave up: {why}", todo="run the command again for the rest"
-        )
-    return moved
-
-
-def _latest(cloud: Cloud, arn: str) -> dict[str, Any] | None:
-    """The move that was begun last. Source: SQS API reference, ListMessageMoveTasks: newest first, one by default."""
-    found: list[dict[str, Any]] = cloud.sqs.list_message_move_tasks(SourceArn=arn, MaxResults=1).get("Results", [])
-    return found[0] if found else None

@@ -12,7 +12,7 @@ from aistratus.core.errors import Failure
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aistratus.redrive import DeadLetter
+    from aistratus.redrive import DeadLetter, Returned
 
 app = typer.Typer(help="The queue of prompts: how it is, and what was given up.", no_args_is_help=True)
 
@@ -57,7 +57,10 @@ def redrive(
     context: typer.Context,
     plan: Annotated[bool, typer.Option("--plan", help="Show what was given up, and move nothing")] = False,
 ) -> None:
-    """Shows the prompts that were given up and, after a yes, puts them back into the queue."""
+    """Shows the prompts that were given up and, after a yes, puts those that were shown back into the queue.
+
+    Of one conversation ten are shown at a time: how many are left is said at the end, and the next run takes them.
+    """
     from aistratus import redrive as way
     from aistratus.cli import show
     from aistratus.cli.operator import ids_of
@@ -67,25 +70,48 @@ def redrive(
     session = open_session(options)
     ids = ids_of(session, ("jobs_queue", "dead_letters", "jobs_table"))
     table = ids["jobs_table"]["name"]
-    letters = way.look(session.cloud, ids["dead_letters"]["url"], table)
+    dead = ids["dead_letters"]["url"]
+    there = way.count(session.cloud, dead)
+    letters = way.look(session.cloud, dead, table)
     console = show.people(options)
     _list(console, letters)
-    moved = None
+    back = None
     if letters and not plan:
         question = f"Put {len(letters)} back into the queue of env {session.settings.env!r}?"
         if not show.confirm(question, options):
-            console.print("nothing was moved")
+            console.print("nothing was put back")
         else:
             with ending_gently(session):
-                way.reopen(session.cloud, table, letters)
-                moved = way.move(session.cloud, ids["dead_letters"]["arn"], ids["jobs_queue"]["arn"])
+                back = way.put_back(session.cloud, letters, dead, ids["jobs_queue"]["url"], table)
+    gone = back.sent + back.ended if back else 0
+    unseen = max(0, there - len(letters))
     if options.json:
-        dead = [letter.document for letter in letters]
-        show.emit({"env": session.settings.env, "dead": dead, "moved": moved or 0})
-    elif moved is not None:
-        show.results(options).print(f"{moved} moved back; a node that sleeps wakes with the next prompt")
+        listed = [letter.document for letter in letters]
+        moved = back.sent if back else 0
+        show.emit({"env": session.settings.env, "dead": listed, "moved": moved, "left": len(letters) - gone + unseen})
+        return
+    result = show.results(options)
+    if back is not None:
+        _tell(result, letters, back)
     elif not letters:
-        show.results(options).print("there are no dead letters")
+        result.print("there are no dead letters" if not unseen else "no dead letter can be seen right now")
+    if unseen:
+        console.print(
+            f"about {unseen} more can't be seen now: ten of a conversation are shown at a time, and none that a worker "
+            "is looking at; run it again for the rest"
+        )
+
+
+def _tell(console: Console, letters: list[DeadLetter], back: Returned) -> None:
+    """What became of those that were seen."""
+    console.print(f"{back.sent} moved back; a node that sleeps wakes with the next prompt")
+    if back.ended:
+        console.print(f"{back.ended} had been answered or cancelled after all")
+    unreadable = sum(letter.job is None for letter in letters)
+    if unreadable:
+        console.print(f"{unreadable} can't be read and stay where they are")
+    if missed := len(letters) - unreadable - back.sent - back.ended:
+        console.print(f"{missed} were being looked at by somebody else and stay; run it again")
 
 
 def _list(console: Console, letters: list[DeadLetter]) -> None:

@@ -44,8 +44,8 @@ SIGN_IN: Final = frozenset(
 ONLY: Final[Mapping[str, frozenset[str]]] = {
     "chat": SIGN_IN,
     "queue": SIGN_IN
-    | {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibilityBatch", "sqs:StartMessageMoveTask", "sqs:ListMessageMoveTasks",
-       "dynamodb:GetItem", "dynamodb:UpdateItem"},
+    | {"sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibilityBatch", "sqs:SendMessage",
+       "sqs:DeleteMessage", "dynamodb:GetItem", "dynamodb:UpdateItem"},
     "secret": frozenset(
         {"secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds", "secretsmanager:PutSecretValue"}
     ),

@@ -75,8 +75,6 @@ def _secret(params: Params) -> list[str]:
     return [named if named.startswith("arn:") else f"{named}-??????"]
 
 
-_MOVING = ("StartMessageMoveTask", "ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
-
 DATA: Table = {
     **listing("dynamodb", "ListTables"),
     **same(
@@ -101,13 +99,6 @@ DATA: Table = {
     ),
     # The batch has no action of its own.
     "sqs:ChangeMessageVisibilityBatch": (Check("sqs:ChangeMessageVisibility", t.QUEUE, "QueueUrl"),),
-    # Moving acts with the caller's own rights on both queues. Source: SQS developer guide, "Configuring queue
-    # permissions for dead-letter queue redrive".
-    "sqs:StartMessageMoveTask": (
-        *(Check(f"sqs:{action}", t.QUEUE, "SourceArn") for action in _MOVING),
-        Check("sqs:SendMessage", t.QUEUE, "DestinationArn", "DestinationArn"),
-    ),
-    **same("sqs", t.QUEUE, "SourceArn", "ListMessageMoveTasks"),
     "sqs:CreateQueue": (
         Check("sqs:CreateQueue", t.QUEUE, "QueueName"),
         tagging("sqs:TagQueue", t.QUEUE, "QueueName", "tags"),

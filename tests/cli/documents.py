@@ -84,6 +84,7 @@ REDRIVE = document(
         "items": table(message_id=TEXT, job_id=MAYBE_TEXT, conversation=MAYBE_TEXT, reason=TEXT, age_s=SECONDS),
     },
     moved=COUNT,
+    left=COUNT,
 )
 
 LOCAL = document(

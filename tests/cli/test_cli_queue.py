@@ -53,7 +53,7 @@ def test_what_was_given_up_is_shown_and_answered_after_all(built: Built) -> None
     looked = built.person.run("queue", "redrive", "--plan", "-o", "json")
     fastjsonschema.validate(REDRIVE, looked.document)
     assert [letter["job_id"] for letter in looked.document["dead"]] == [job.job_id]
-    assert looked.document["moved"] == 0
+    assert (looked.document["moved"], looked.document["left"]) == (0, 1)
     assert job.prompt not in looked.words
 
     moved = built.person.run("queue", "redrive")
@@ -62,6 +62,18 @@ def test_what_was_given_up_is_shown_and_answered_after_all(built: Built) -> None
     ended = eventually(lambda: item(built, job), lambda found: found.get("status") in wire.FINAL)
     assert (ended["status"], "aistratus node stop" in ended["text"]) == (wire.DONE, True)
     assert built.person.run("queue", "redrive").out == "there are no dead letters\n"
+
+
+def test_who_cannot_see_all_dead_letters_is_told_how_many_are_left(built: Built) -> None:
+    for _ in range(12):
+        bury(built)
+    shown = built.person.run("queue", "redrive", "--plan")
+    assert "about 2 more can't be seen now" in shown.words and "run it again" in shown.words
+    looked = built.person.run("queue", "redrive", "--plan", "-o", "json")
+    fastjsonschema.validate(REDRIVE, looked.document)
+    assert (len(looked.document["dead"]), looked.document["left"]) == (10, 12)
+    sqs = client(built.endpoint, "sqs")
+    sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName="tinyllama-local-jobs-dlq.fifo")["QueueUrl"])
 
 
 def test_the_dashboard_is_named_and_no_browser_opened_without_a_terminal(built: Built) -> None:
