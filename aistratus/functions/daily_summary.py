@@ -38,7 +38,7 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     subject = summary_text.subject(env, spend, running, rate)
     text = summary_text.body(env, spend, running, rate, now)
     _client("sns").publish(TopicArn=os.environ["TOPIC"], Subject=subject, Message=text)
-    _note(table, now, None if spend is None else spend.actual)
+    _note(table, now, spend, _counted(last))
     return _log({"told": True, "subject": subject, "running": len(running)})
 
 
@@ -64,7 +64,25 @@ def _spend(last: Mapping[str, Any], month: str) -> Spend | None:
     budget = answer["Budget"]
     calculated = budget.get("CalculatedSpend", {})
     actual, forecast = (_amount(calculated.get(name)) for name in ("ActualSpend", "ForecastedSpend"))
-    return Spend(_amount(budget["BudgetLimit"]) or 0.0, actual or 0.0, forecast, _since(last, month, actual or 0.0))
+    limit, actual = _amount(budget["BudgetLimit"]) or 0.0, actual or 0.0
+    counted = actual > 0 or _counted(last)
+    if _of_last_month(last, month, actual):
+        return Spend(limit, None, counted=counted)
+    return Spend(limit, actual, forecast, _since(last, month, actual), counted)
+
+
+def _counted(last: Mapping[str, Any]) -> bool:
+    """Was there ever a figure above nothing?"""
+    return bool(last.get("counted")) or float(last.get("usd", 0)) > 0
+
+
+def _of_last_month(last: Mapping[str, Any], month: str, actual: float) -> bool:
+    """Is this still the last month's figure? AWS works it out up to three times a day, so the first summary may see it.
+
+    A month begins at nothing, so a figure that isn't below the one that was told last can't be trusted on that day. The
+    budget's `LastUpdatedTime` doesn't tell: it is when we have changed it. Source: Budgets API reference, Budget.
+    """
+    return not str(last.get("day", month)).startswith(month) and 0 < float(last.get("usd", 0)) <= actual
 
 
 def _amount(spend: Mapping[str, Any] | None) -> float | None:
@@ -109,8 +127,10 @@ def _last(table: Any) -> dict[str, Any]:
     return wire.unpack(item) if item else {}
 
 
-def _note(table: Any, now: datetime, usd: float | None) -> None:
+def _note(table: Any, now: datetime, spend: Spend | None, counted: bool) -> None:
+    """Notes the day, what the month has cost (nothing, as long as that isn't known), and whether anything ever did."""
     item: dict[str, Any] = {"pk": wire.SUMMARY_PK, "day": f"{now:%Y-%m-%d}"}
-    if usd is not None:
-        item["usd"] = f"{usd:.4f}"
+    if spend is not None:
+        item["usd"] = f"{spend.actual or 0:.4f}"
+    item["counted"] = counted if spend is None else spend.counted
     table.put_item(TableName=os.environ["JOBS_TABLE"], Item=wire.pack(item))

@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+NEVER_COUNTED = (
+    "AWS has counted nothing for this env yet. If that stays so, the tags Project and Env aren't activated as cost "
+    "allocation tags (AWS console, Billing, Cost allocation tags): until then this figure and its alerts mean nothing."
+)
+
 SUBJECT_CHARS = 100
 """SNS takes less than a hundred characters, ASCII. Source: SNS API reference, Publish."""
 
@@ -29,14 +34,17 @@ class Rate:
 class Spend:
     """A budget's figures for the current month, in US dollars.
 
+    actual: what this month has cost; `None`: AWS still tells the last month's figure.
     forecast: what AWS expects by the month's end; `None`: not known yet.
-    since: what came since the last summary; `None`: there was none.
+    since: what came since the last summary; `None`: there was none, or this month's figure isn't known yet.
+    counted: was there ever anything but nothing? A budget counts by tags, and nothing before they are activated.
     """
 
     limit: float
-    actual: float
+    actual: float | None
     forecast: float | None = None
     since: float | None = None
+    counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,9 @@ class Running:
 
 def quiet(spend: Spend, running: Sequence[Running]) -> bool:
     """Was nothing spent since the last summary (without one: this month), and does nothing run?"""
-    return not running and (spend.actual if spend.since is None else spend.since) < 0.005
+    if spend.actual is None or running:
+        return False
+    return (spend.actual if spend.since is None else spend.since) < 0.005
 
 
 def subject(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate) -> str:
@@ -59,21 +69,24 @@ def subject(env: str, spend: Spend | None, running: Sequence[Running], rate: Rat
     if spend is None:
         told = "no budget"
     elif quiet(spend, running):
-        told = "nothing spent"
+        told = "nothing spent" if spend.counted else "nothing counted yet"
+    elif spend.actual is None:
+        told = "a new month, not known yet"
     else:
         told = f"{rate.eur(spend.actual)} of {rate.eur(spend.limit)} this month".replace("€", "EUR ")
     return f"Aistratus {env}: {told}"[: SUBJECT_CHARS - 1]
 
 
 def body(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, now: datetime) -> str:
-    """The mail's text; a day without spend is one line.
+    """The mail's text; a day without spend is one line, which claims that only where something was ever counted.
 
     Args:
         spend: `None`: the env's budget isn't there.
         now: the moment that running times are counted to, with a time zone.
     """
     if spend is not None and quiet(spend, running):
-        return f"Env {env}: nothing was spent and nothing is running. {_month(spend, rate)}"
+        told = "nothing was spent and nothing is running" if spend.counted else "nothing is running"
+        return f"Env {env}: {told}. {_month(spend, rate)}" + ("" if spend.counted else f" {NEVER_COUNTED}")
     lines = [f"Env {env}, {_day(now.date())}.", ""]
     if spend is None:
         lines.append("Its budget isn't there, so nobody counts what it costs; `aistratus up` makes it again.")
@@ -82,12 +95,8 @@ def body(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, 
             lines.append(f"Since the last summary: {rate.eur(spend.since)}.")
         lines.append(_month(spend, rate))
     lines += ["", *_running(running, now)]
-    if spend is not None and spend.actual == 0 and running:
-        lines += [
-            "",
-            "If this figure stays at nothing while machines run, the tags Project and Env aren't activated as cost "
-            "allocation tags yet (AWS console, Billing, Cost allocation tags): until then AWS counts nothing here.",
-        ]
+    if spend is not None and spend.actual is not None and not spend.counted:
+        lines += ["", NEVER_COUNTED]
     lines += [
         "",
         "AWS works these figures out up to three times a day, without tax. "
@@ -97,6 +106,8 @@ def body(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, 
 
 
 def _month(spend: Spend, rate: Rate) -> str:
+    if spend.actual is None:
+        return f"This month: not known yet (of {rate.eur(spend.limit)}); AWS still tells the last month's figure."
     share = f" ({spend.actual / spend.limit:.0%})" if spend.limit else ""
     expected = "not known yet" if spend.forecast is None else rate.eur(spend.forecast)
     return f"This month: {rate.eur(spend.actual)} of {rate.eur(spend.limit)}{share}; expected by its end: {expected}."

@@ -73,6 +73,10 @@ class Env:
         """As if the last summary had been another day."""
         month = self.item()["day"][:8]
         day = next(f"{month}{day}" for day in ("01", "02") if f"{month}{day}" != self.item()["day"])
+        self.told(day, usd)
+
+    def told(self, day: str, usd: str) -> None:
+        """As if the last summary had been this day, with this figure."""
         item = wire.pack({"pk": wire.SUMMARY_PK, "day": day, "usd": usd})
         self.judge("dynamodb").put_item(TableName=self.table, Item=item)
 
@@ -92,9 +96,34 @@ def test_a_quiet_day_is_one_line_and_is_told_once(env: Env) -> None:
     assert env.run()["told"] is True
     assert env.run()["told"] is False
     (mail,) = env.mails()[1:]
-    assert mail["subject"] == f"Aistratus {env.name}: nothing spent"
+    assert mail["subject"] == f"Aistratus {env.name}: nothing counted yet"
     assert mail["text"].count("\n") == 0
-    assert env.item()["usd"] == "0.0000"
+    assert "cost allocation tags" in mail["text"]
+    assert (env.item()["usd"], env.item()["counted"]) == ("0.0000", False)
+
+
+def test_once_something_was_counted_a_day_without_spend_is_a_quiet_one(env: Env) -> None:
+    env.spend(5)
+    env.run()
+    assert env.item()["counted"] is True
+    env.yesterday("5.0")
+    env.spend(5)
+    assert env.run()["subject"] == f"Aistratus {env.name}: nothing spent"
+    assert "cost allocation tags" not in env.mails()[-1]["text"]
+
+
+def test_on_the_first_the_last_months_figure_is_not_told_as_this_months(env: Env) -> None:
+    env.told("2020-01-31", "12.0")
+    env.spend(12.5)
+    assert env.run()["subject"] == f"Aistratus {env.name}: a new month, not known yet"
+    assert "This month: not known yet" in env.mails()[-1]["text"]
+    env.yesterday(env.item()["usd"])
+    env.spend(0.5)
+    env.run()
+    assert "Since the last summary: €0.40." in env.mails()[-1]["text"]
+    env.told("2020-01-31", "12.0")
+    env.run()
+    assert "This month: €0.40" in env.mails()[-1]["text"]
 
 
 def test_a_day_with_spend_tells_what_it_cost_and_what_runs_of_this_env_alone(env: Env, judge: Judge) -> None:

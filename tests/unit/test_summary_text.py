@@ -17,7 +17,7 @@ def node(hours: float = 3.5) -> Running:
 
 
 def test_a_day_without_spend_is_one_line() -> None:
-    quiet = Spend(limit=25, actual=2.5, forecast=5, since=0.0)
+    quiet = Spend(limit=25, actual=2.5, forecast=5, since=0.0, counted=True)
     assert body("dev", quiet, [], RATE, NOW) == (
         "Env dev: nothing was spent and nothing is running. "
         "This month: €2.00 of €20.00 (10%); expected by its end: €4.00."
@@ -26,7 +26,7 @@ def test_a_day_without_spend_is_one_line() -> None:
 
 
 def test_a_day_with_spend_tells_the_day_the_month_and_what_runs() -> None:
-    text = body("dev", Spend(limit=25, actual=12.5, forecast=30, since=1.25), [node()], RATE, NOW)
+    text = body("dev", Spend(limit=25, actual=12.5, forecast=30, since=1.25, counted=True), [node()], RATE, NOW)
     assert text.splitlines() == [
         "Env dev, 5 November 2026.",
         "",
@@ -47,6 +47,24 @@ def test_a_machine_that_runs_makes_no_quiet_day_and_an_empty_bill_says_what_may_
     assert "Running: node" in text
 
 
+def test_what_was_never_counted_is_not_called_a_quiet_day() -> None:
+    never = Spend(limit=25, actual=0.0, since=0.0)
+    line = body("dev", never, [], RATE, NOW)
+    assert line.count("\n") == 0
+    assert "nothing was spent" not in line and "cost allocation tags" in line
+    assert subject("dev", never, [], RATE) == "Aistratus dev: nothing counted yet"
+    since_then = body("dev", Spend(limit=25, actual=0.0, since=0.0, counted=True), [node()], RATE, NOW)
+    assert "cost allocation tags" not in since_then
+
+
+def test_a_new_month_whose_figure_is_the_last_ones_says_that_it_is_not_known() -> None:
+    unknown = Spend(limit=25, actual=None, counted=True)
+    text = body("dev", unknown, [], RATE, NOW)
+    assert "This month: not known yet (of €20.00)" in text
+    assert "Since the last summary" not in text and "cost allocation tags" not in text
+    assert subject("dev", unknown, [], RATE) == "Aistratus dev: a new month, not known yet"
+
+
 def test_without_a_budget_it_says_so() -> None:
     assert "`aistratus up` makes it again" in body("dev", None, [], RATE, NOW)
     assert subject("dev", None, [], RATE) == "Aistratus dev: no budget"
@@ -60,4 +78,4 @@ def test_a_subject_is_one_short_line_of_ascii(actual: float) -> None:
 
 
 def test_a_limit_of_nothing_divides_nothing() -> None:
-    assert "(" not in body("dev", Spend(limit=0, actual=0), [], RATE, NOW)
+    assert "(" not in body("dev", Spend(limit=0, actual=0, counted=True), [], RATE, NOW)
