@@ -191,7 +191,10 @@ class BudgetSettings(Section):
         default=20, ge=0.1, le=100_000, description="EUR a month; the operator is told at 50, 80 and 100 % of it"
     )
     kill_eur: float = Field(
-        default=21, ge=0.1, le=100_000, description="EUR a month above which all machines of the env are stopped"
+        default=21,
+        ge=0.1,
+        le=100_000,
+        description="EUR a month above which all machines of the env are stopped till the month ends or this is raised",
     )
     usd_per_eur: float = Field(default=1.175, ge=0.5, le=2, description="US dollars for one euro, on `rate_date`")
     rate_date: date = Field(default=date(2025, 12, 31), description="the day of that rate, as YYYY-MM-DD")

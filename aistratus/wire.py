@@ -84,7 +84,10 @@ SERVICE_UNAVAILABLE: Final = PROBLEM + "service-unavailable"  # 503, with Retry-
 HEARTBEAT_PK: Final = "node#heartbeat"
 WAKE_PK: Final = "node#wake"
 BUDGET_PK: Final = "node#budget"
-"""Written when the budget's limit is reached: until it expires, at the month's end, the node isn't started."""
+"""Written when the budget's limit is reached: until it expires, at the month's end, the node isn't started.
+
+`limit_usd` is that limit; a mark below today's limit means nothing any more.
+"""
 SUMMARY_PK: Final = "money#summary"
 """What the last daily summary told, and when."""
 PROBE_PK: Final = "health#probe"

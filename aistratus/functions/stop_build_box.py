@@ -1,27 +1,33 @@
 """Stops machines that cost money for nothing. Two callers, told apart by what they send:
 
-- the budget's killer topic (an SNS notice): every running instance of this env is stopped, and a mark in the jobs table
-  keeps the router from waking the node again before the month ends, when the budget begins anew;
+- the budget's killer topic (an SNS notice that names the killer's budget): every running instance of this env is
+  stopped, and a mark in the jobs table keeps the router from waking the node again before the month ends, when the
+  budget begins anew, or until `budget.kill_eur` is raised above the limit that stands in the mark;
 - the rule `force-stop-build-runner` (a scheduled event): only what has run for over `QUIET_S` without a heartbeat of
   its own is stopped: builders that were forgotten, nodes whose worker died. A worker beats also while it works on a
   job, so who has a job has a heartbeat.
 
-Anything else does nothing and says so. An instance is ours by its tags `Project` and `Env`; the function's role can
-stop no other. Since when one runs is its `LaunchTime`, which EC2 sets anew at each start.
+Anything else does nothing and says so, other words on the topic too. So a drill is a message that names the budget:
+`aws sns publish --topic-arn <the killer's> --message "drill: tinyllama-<env>-killer"`.
 
-One that can't be stopped doesn't keep the others running: all are tried, each failure is told in the log, and the
-function fails at the end, so that Lambda calls it again after a minute, and once more after two.
+An instance is ours by its tags `Project` and `Env`; the function's role can stop no other. Since when one runs is its
+`LaunchTime`, which EC2 sets anew at each start.
+
+One that can't be stopped doesn't keep the others running: all batches are tried, then singly what was in a refused one;
+each failure is told in the log, and the function fails at the end, in time before Lambda would end it, so that Lambda
+calls it again after a minute, and once more after two.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import boto3
 from botocore.config import Config
@@ -35,55 +41,81 @@ QUIET_S: Final = 55 * 60
 BATCH: Final = 50
 """Instances stopped with one call, which EC2 carries out for all of them or for none."""
 
+RESERVE_S: Final = 60
+"""With less than this left no other call is begun: a single one, with its retries, may take as long."""
+
+NO_TIME: Final = "NotTried"
+"""Beside AWS's own error codes: the function's time ran out before this one's turn."""
+
 GONE: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 NO_TABLE: Final = "ResourceNotFoundException"
 
 Instance = Mapping[str, Any]
 
 
+class Context(Protocol):
+    """What Lambda says about this call."""
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
 class StillRunning(Exception):
     """Not everything that was to be done could be done; the text names what is left."""
 
 
-def handle(event: Any, context: Any) -> dict[str, Any]:
+def handle(event: Any, context: Context) -> dict[str, Any]:
     """Lambda's entry point.
 
     Returns:
-        `reason` (`budget`, `quiet` or `unknown`) and the ids that were `stopped`.
+        `reason` (`budget`, `quiet`, `ignored` or `unknown`) and the ids that were `stopped`.
 
     Raises:
         StillRunning: an instance couldn't be stopped, or the mark couldn't be written.
     """
     place = Place.read(os.environ)
     notice, moment = notice_of(event, place.kill_topic), moment_of(event, place.guard_rule)
+    if notice is not None and not names(notice, place.kill_budget):
+        _log(level="warning", event="ignored", notice=notice[:500], said=f"it doesn't name {place.kill_budget}")
+        return {"reason": "ignored", "stopped": []}
     if notice is not None:
-        return Work.begin(place).kill(notice)
+        return Work.begin(place, context).kill(notice)
     if moment is not None:
-        return Work.begin(place).tidy(moment)
+        return Work.begin(place, context).tidy(moment)
     _log(level="warning", event="unknown", said="neither the budget's topic nor the guard's rule: nothing is done")
     return {"reason": "unknown", "stopped": []}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the function works: the env, its jobs table, and the ARNs of those who may call it."""
+    """Where the function works: the env, its jobs table, and the ARNs of those who may call it.
+
+    kill_budget, kill_usd: the killer's budget, by its name and its limit in US dollars.
+    """
 
     env: str
     jobs_table: str
     kill_topic: str
     guard_rule: str
+    kill_budget: str
+    kill_usd: float
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Place:
-        names = ("AISTRATUS_ENV", "JOBS_TABLE", "KILL_TOPIC", "GUARD_RULE")
-        return cls(*(variables[name] for name in names))
+        return cls(
+            env=variables["AISTRATUS_ENV"],
+            jobs_table=variables["JOBS_TABLE"],
+            kill_topic=variables["KILL_TOPIC"],
+            guard_rule=variables["GUARD_RULE"],
+            kill_budget=variables["KILL_BUDGET"],
+            kill_usd=float(variables["KILL_USD"]),
+        )
 
 
 # --- who calls --------------------------------------------------------------------------------------------------
 
 
 def notice_of(event: Any, topic: str) -> str | None:
-    """The text of an SNS notice of this very topic; `None` for any other event."""
+    """Subject and text of an SNS notice of this very topic; `None` for any other event."""
     records = event.get("Records") if isinstance(event, dict) else None
     if not isinstance(records, list) or not records:
         return None
@@ -92,8 +124,17 @@ def notice_of(event: Any, topic: str) -> str | None:
         notice = record.get("Sns") if isinstance(record, dict) and record.get("EventSource") == "aws:sns" else None
         if not isinstance(notice, dict) or notice.get("TopicArn") != topic:
             return None
-        texts.append(str(notice.get("Message", "")))
+        texts += [str(notice[name]) for name in ("Subject", "Message") if notice.get(name)]
     return "\n".join(texts)
+
+
+def names(notice: str, budget: str) -> bool:
+    """Does a notice speak of this very budget?
+
+    AWS doesn't document its text; it has had a line `Budget Name: …`. Where the name stands doesn't matter here: a
+    notice in another form would otherwise let machines run on.
+    """
+    return re.search(rf"(?<![\w-]){re.escape(budget)}(?![\w-])", notice) is not None
 
 
 def moment_of(event: Any, rule: str) -> float | None:
@@ -113,16 +154,24 @@ def moment_of(event: Any, rule: str) -> float | None:
 
 @dataclass(frozen=True)
 class Work:
-    """One run, with its clients."""
+    """One run, with its clients.
+
+    single: EC2's client for one instance at a time, where patience with one would cost the others their turn.
+    context: tells how much time is left.
+    """
 
     place: Place
     ec2: Any
+    single: Any
     dynamodb: Any
+    context: Context
 
     @classmethod
-    def begin(cls, place: Place) -> Work:
-        config = Config(retries={"mode": "standard", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20)
-        return cls(place, boto3.client("ec2", config=config), boto3.client("dynamodb", config=config))
+    def begin(cls, place: Place, context: Context) -> Work:
+        patient = Config(retries={"mode": "standard", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20)
+        brief = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
+        ec2, single = (boto3.client("ec2", config=config) for config in (patient, brief))
+        return cls(place, ec2, single, boto3.client("dynamodb", config=patient), context)
 
     def kill(self, notice: str) -> dict[str, Any]:
         """Stops everything. The mark comes first, or the router might wake what was just stopped."""
@@ -164,10 +213,15 @@ class Work:
         return wire.unpack(answer.get("Item", {}))
 
     def _mark(self, now: datetime) -> list[str]:
-        """Tells the router that the node is to stay off until the month ends; gives back what couldn't be done."""
+        """Tells the router that the node is to stay off until the month ends or the limit is raised.
+
+        Returns:
+            What couldn't be done.
+        """
         item = {
             "pk": wire.BUDGET_PK,
             "at_ms": int(now.timestamp() * 1000),
+            "limit_usd": self.place.kill_usd,
             "expires_at": int(next_month(now).timestamp()),
         }
         try:
@@ -197,16 +251,25 @@ class Work:
         return {"reason": reason, "stopped": stopped}
 
     def _attempts(self, instances: list[str]) -> Iterator[tuple[str, str | None]]:
-        """Each instance with the error code of its own attempt, or `None`. A batch that is refused is tried singly."""
+        """Each instance with the error code of its own attempt, or `None`.
+
+        First all batches, whatever becomes of one; then singly what was in a refused batch.
+        """
+        refused: list[str] = []
         for start in range(0, len(instances), BATCH):
             batch = instances[start : start + BATCH]
-            code = self._attempt(batch)
-            for instance in batch:
-                yield instance, code if code is None or len(batch) == 1 else self._attempt([instance])
+            if self._attempt(self.ec2, batch) is None:
+                yield from ((instance, None) for instance in batch)
+            else:
+                refused += batch
+        for instance in refused:
+            yield instance, self._attempt(self.single, [instance])
 
-    def _attempt(self, instances: list[str]) -> str | None:
+    def _attempt(self, ec2: Any, instances: list[str]) -> str | None:
+        if self.context.get_remaining_time_in_millis() < RESERVE_S * 1000:
+            return NO_TIME
         try:
-            self.ec2.stop_instances(InstanceIds=instances)
+            ec2.stop_instances(InstanceIds=instances)
         except (ClientError, BotoCoreError) as error:
             return _code(error)
         return None

@@ -12,7 +12,10 @@ class Misconfigured(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Ids of the resources that the router uses, and its limits."""
+    """Ids of the resources that the router uses, and its limits.
+
+    kill_usd: US dollars a month above which the budget stops the node.
+    """
 
     env: str
     region: str
@@ -24,6 +27,7 @@ class Environment:
     openai_secret: str
     ledger_prefix: str
     rate_per_minute: int
+    kill_usd: float
     endpoint: str | None
 
     @classmethod
@@ -45,12 +49,13 @@ class Environment:
                 openai_secret=variables["OPENAI_SECRET"],
                 ledger_prefix=variables["LEDGER_PREFIX"],
                 rate_per_minute=int(variables["RATE_PER_MINUTE"]),
+                kill_usd=float(variables["KILL_USD"]),
                 endpoint=variables.get("AWS_ENDPOINT_URL") or None,
             )
         except KeyError as error:
             raise Misconfigured(f"the environment variable {error.args[0]} is missing") from error
         except ValueError as error:
-            raise Misconfigured("the environment variable RATE_PER_MINUTE is no whole number") from error
+            raise Misconfigured("RATE_PER_MINUTE is no whole number or KILL_USD is no number") from error
 
     @property
     def issuer(self) -> str:

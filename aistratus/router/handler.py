@@ -198,6 +198,7 @@ class Router:
             Registry(aws, environment.ledger_prefix, variables),
             clock,
             lambda: boto3_ec2(environment.region, environment.endpoint),
+            environment.kill_usd,
         )
         return cls(
             environment=environment,

@@ -61,12 +61,14 @@ class Waker:
 
     Args:
         make_ec2: gives boto3's EC2 client; called only when the node must be looked at.
+        kill_usd: the budget's limit as it is now, in US dollars.
     """
 
     table: Table
     registry: Registry
     clock: Clock
     make_ec2: Callable[[], Any]
+    kill_usd: float
 
     def ensure_awake(self, deadline: Deadline) -> Node:
         """The node's state, after starting it if it sleeps and nobody else has just tried.
@@ -111,14 +113,17 @@ class Waker:
         return Node(STARTING if beat.get("state") == "loading" else READY)
 
     def _by_budget(self, deadline: Deadline) -> Node | None:
-        """What the budget's killer has stopped stays off until the month ends."""
+        """What the budget's killer has stopped stays off until the month ends, or until its limit is raised."""
         mark = self.table.get(wire.BUDGET_PK, deadline)
-        if mark is None:
+        if mark is None or float(mark.get("limit_usd", self.kill_usd)) < self.kill_usd:
             return None
         ends = int(mark.get("expires_at", 0))
         until = time.strftime("%Y-%m-%d", time.gmtime(ends))
         left = ends - self.clock.ms() // 1000
-        reason = f"the budget's limit is reached, and it stays off until {until} (UTC)"
+        reason = (
+            f"the budget's limit is reached, and it stays off until {until} (UTC), or until its operator raises "
+            "budget.kill_eur and runs `aistratus up`"
+        )
         return Node(UNAVAILABLE, reason, min(LONGEST_RETRY_S, max(wire.WAKE_AGAIN_S, left)))
 
     def _claim(self, deadline: Deadline) -> Node | None:

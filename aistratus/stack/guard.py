@@ -19,6 +19,12 @@ from aistratus.stack.group import Group
 if TYPE_CHECKING:
     from aistratus.stack import Shipped
 
+KILL_BUDGET = "killer"
+"""The budget whose notices stop machines, by its name without the env's prefix."""
+
+STOP_TIMEOUT_S = 300
+"""Stopping some hundred machines under throttling takes minutes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guard(Group):
@@ -48,11 +54,13 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
         description="Stops machines that run unseen, and all of them when the budget's limit is reached",
         role=Ref(guard_role, "arn"),
         log_group=Ref(guard_log, "name"),
-        timeout_s=120,
+        timeout_s=STOP_TIMEOUT_S,
         environment={
             "AISTRATUS_ENV": names.env,
             "JOBS_TABLE": Ref(data.jobs, "name"),
             "KILL_TOPIC": names.topic("killer"),
+            "KILL_BUDGET": f"{names.prefix}{KILL_BUDGET}",
+            "KILL_USD": f"{settings.budget.kill_usd:.2f}",
             "GUARD_RULE": names.arn("events", f"rule/{names.prefix}force-stop-build-runner"),
         },
     )

@@ -17,7 +17,7 @@ from aistratus.resources.sns import Topic, TopicSubscription
 from aistratus.settings import Settings
 from aistratus.stack.data import Data
 from aistratus.stack.group import Group
-from aistratus.stack.guard import Guard
+from aistratus.stack.guard import KILL_BUDGET, Guard
 from aistratus.stack.people import People
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def declare_money(
     killer = Topic(key="killer", name="killer", policy=policies.killer_topic(names))
     kill_budget = Budget(
         key="kill_budget",
-        name="killer",
+        name=KILL_BUDGET,
         limit_usd=settings.budget.kill_usd,
         counted=counted,
         notices={notice(100): (Ref(killer, "arn"),)},

@@ -54,6 +54,7 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         "LEDGER_PREFIX": f"/tinyllama/{names.env}",
         "OPENAI_SECRET": Ref(data.openai_key, "name"),
         "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
+        "KILL_USD": f"{settings.budget.kill_usd:.2f}",
         "HEALTH_PATH": settings.api.health_path,
     }
     router = Function(

@@ -200,7 +200,7 @@ def _functions(endpoint: str) -> None:
     sns = client(endpoint, "sns")
     killers = [one["TopicArn"] for one in sns.list_topics()["Topics"] if one["TopicArn"].endswith("-killer")]
     for killer in killers:
-        sns.publish(TopicArn=killer, Message="over the limit")
+        sns.publish(TopicArn=killer, Message=f"Budget Name: {killer.rpartition(':')[2]}")
         assert eventually(lambda: called("StopInstances"))
         _order(endpoint, "strict", {"advance_s": A_DAY_S})
         assert eventually(lambda: called("DescribeBudget") and called("Publish"))

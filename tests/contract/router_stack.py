@@ -337,6 +337,7 @@ class Stack:
             "OPENAI_SECRET": self.secret,
             "LEDGER_PREFIX": self.prefix,
             "RATE_PER_MINUTE": "1000",
+            "KILL_USD": "24.68",
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,

@@ -231,6 +231,19 @@ def test_a_node_that_the_budget_stopped_stays_off_until_the_month_ends(
     assert state(stack, instance) in ("pending", "running")
 
 
+def test_a_limit_that_was_raised_lifts_what_the_budget_said(function: Function, stack: Stack, alice: str) -> None:
+    """The router's own limit is 24.68 dollars."""
+    instance, ends = stack.node(), int(time.time()) + 600
+    for limit in (24.68, 30):
+        stack.put({"pk": wire.BUDGET_PK, "at_ms": 1, "limit_usd": limit, "expires_at": ends})
+        answer = function.infer(alice, {"prompt": "hello"})
+        assert answer.status == 503
+        assert "raises budget.kill_eur and runs `aistratus up`" in answer.body["detail"]
+    stack.put({"pk": wire.BUDGET_PK, "at_ms": 1, "limit_usd": 20, "expires_at": ends})
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert state(stack, instance) in ("pending", "running")
+
+
 def test_a_node_that_was_started_by_hand_answers_whatever_the_budget_says(
     function: Function, stack: Stack, alice: str
 ) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from converge_engine import ACCOUNT, REGION
 from whole_stack import Env
 
@@ -84,10 +85,10 @@ class Site:
         reservations = [reservation for page in pages for reservation in page["Reservations"]]
         return {instance["State"]["Name"] for entry in reservations for instance in entry["Instances"]}
 
-    def kill(self, message: str = "the budget is exceeded") -> list[dict[str, Any]]:
-        """What the function logged after the budget told its topic."""
+    def kill(self, message: str = "") -> list[dict[str, Any]]:
+        """What the function logged after this was published to the budget's topic; by default what a budget says."""
         before = len(self.runs())
-        self.aws.sns.publish(TopicArn=self.topic, Message=message)
+        self.aws.sns.publish(TopicArn=self.topic, Message=message or f"Budget Name: {self.aws.name('killer')}\n")
         return self.next_run(before)
 
     def next_run(self, before: int) -> list[dict[str, Any]]:
@@ -145,9 +146,12 @@ def stopped(lines: list[dict[str, Any]]) -> set[str]:
 
 
 def test_the_killer_with_nothing_to_stop_is_no_error_and_leaves_its_mark(site: Site) -> None:
-    lines = site.kill("limit")
+    drill = f"drill: {site.aws.name('killer')}"
+    lines = site.kill(drill)
     assert [line["event"] for line in lines] == ["budget", "done"]
-    assert (lines[0]["notice"], lines[1]["stopped"], lines[1]["failed"]) == ("limit", 0, 0)
+    assert (lines[0]["notice"], lines[1]["stopped"], lines[1]["failed"]) == (drill, 0, 0)
+    # 21 EUR by the rate in the settings.
+    assert site.mark()["limit_usd"] == 24.68
     ends = datetime.fromtimestamp(site.mark()["expires_at"], UTC)
     assert (ends.day, ends.hour, ends.minute, ends.second) == (1, 0, 0, 0)
     assert 0 < (ends - datetime.now(UTC)).days + 1 <= 31
@@ -182,9 +186,19 @@ def test_the_killer_stops_all_of_120_but_what_cannot_be_and_nothing_of_a_strange
     site.aws.ec2.terminate_instances(InstanceIds=[*ours, *strangers, spot])
 
 
+def test_other_words_on_the_topic_stop_nothing(site: Site) -> None:
+    (mine,) = site.run()
+    for message in ("the budget is exceeded", f"Budget Name: {site.aws.name('killer')}-2", "Budget Name: my-killer"):
+        assert [line["event"] for line in site.kill(message)] == ["ignored"]
+    assert (site.states([mine]), site.mark()) == ({"running"}, {})
+    site.aws.ec2.terminate_instances(InstanceIds=[mine])
+
+
 def test_one_that_is_left_running_fails_the_function(site: Site) -> None:
     (spot,) = site.run(InstanceMarketOptions={"MarketType": "spot"})
-    answer = site.ask({"Records": [{"EventSource": "aws:sns", "Sns": {"TopicArn": site.topic, "Message": ""}}]})
+    answer = site.ask(
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"TopicArn": site.topic, "Message": site.aws.name("killer")}}]}
+    )
     assert answer["errorType"] == "StillRunning"
     assert answer["errorMessage"] == f"could not be done: {spot} (UnsupportedOperation)"
     site.aws.ec2.terminate_instances(InstanceIds=[spot])
@@ -234,6 +248,47 @@ def test_a_start_begins_the_55_minutes_anew(site: Site) -> None:
 
 # --- anybody else ---------------------------------------------------------------------------------------------------
 
+
+class Lambda:
+    """What Lambda says about a call, and EC2 at once: a clock that each call moves on, and refusals."""
+
+    def __init__(self, refused: Mapping[str, str] | None = None, *, left_s: float = 300, call_s: float = 0) -> None:
+        self.refused, self.left_s, self.call_s = refused or {}, left_s, call_s
+        self.calls: list[list[str]] = []
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.left_s * 1000)
+
+    def stop_instances(self, InstanceIds: list[str]) -> None:
+        self.calls.append(InstanceIds)
+        self.left_s -= self.call_s
+        for code in [self.refused[instance] for instance in InstanceIds if instance in self.refused]:
+            raise ClientError({"Error": {"Code": code}}, "StopInstances")
+
+
+def attempts(ec2: Lambda, count: int) -> dict[str, str | None]:
+    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68)
+    work = stop_build_box.Work(place, ec2, ec2, None, ec2)
+    return dict(work._attempts([f"i-{number}" for number in range(count)]))
+
+
+def test_all_batches_go_before_what_a_refused_one_leaves() -> None:
+    ec2 = Lambda({"i-3": "UnsupportedOperation"})
+    came = attempts(ec2, 120)
+    assert [len(call) for call in ec2.calls] == [50, 50, 20, *[1] * 50]
+    assert {name: code for name, code in came.items() if code} == {"i-3": "UnsupportedOperation"}
+
+
+def test_who_runs_out_of_time_says_what_was_not_tried() -> None:
+    ec2 = Lambda({"i-0": "RequestLimitExceeded"}, call_s=40)
+    came = attempts(ec2, 120)
+    assert len(ec2.calls) == 7  # 300 s, and none is begun in the last 60
+    assert [name for name, code in came.items() if code is None] == [
+        *[f"i-{number}" for number in range(50, 120)], "i-1", "i-2", "i-3"
+    ]  # fmt: skip
+    assert (came["i-0"], came["i-4"]) == ("RequestLimitExceeded", stop_build_box.NO_TIME)
+
+
 RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/tinyllama-dev-force-stop-build-runner"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:tinyllama-dev-killer"
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event", "resources": [RULE], "time": "2026-03-01T12:00:00Z"}
@@ -270,14 +325,15 @@ def test_any_other_event_does_nothing(
     event: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables = {"AISTRATUS_ENV": "dev", "JOBS_TABLE": "jobs", "KILL_TOPIC": TOPIC, "GUARD_RULE": RULE}
-    for name, value in variables.items():
+    for name, value in {**variables, "KILL_BUDGET": "tinyllama-dev-killer", "KILL_USD": "24.68"}.items():
         monkeypatch.setenv(name, value)
-    assert stop_build_box.handle(event, None) == {"reason": "unknown", "stopped": []}
+    assert stop_build_box.handle(event, Lambda()) == {"reason": "unknown", "stopped": []}
     assert json.loads(capsys.readouterr().out)["event"] == "unknown"
 
 
 def test_the_events_of_topic_and_rule_are_known_for_what_they_are() -> None:
     assert stop_build_box.notice_of({"Records": [notice(), notice()]}, TOPIC) == "stop\nstop"
+    assert stop_build_box.names('AWS Budgets: {"budgetName":"tinyllama-dev-killer"}', "tinyllama-dev-killer")
     assert stop_build_box.moment_of(TICK, RULE) == datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
     assert stop_build_box.notice_of(TICK, TOPIC) is None
     assert stop_build_box.moment_of({"Records": [notice()]}, RULE) is None
