@@ -34,7 +34,11 @@ def up(
         bool, typer.Option("--steal-lock", help="Take over the lock of a command that has died")
     ] = False,
 ) -> None:
-    """Builds the stack, or repairs it field by field; does nothing where nothing differs."""
+    """Builds the stack, or repairs it field by field; does nothing where nothing differs.
+
+    What the budget has stopped stays off until the month ends, or until `budget.kill_eur` was raised and this command
+    run.
+    """
     from aistratus.cli import show
     from aistratus.cli.session import ending_gently, open_session
     from aistratus.core.execute import Run
@@ -286,17 +290,13 @@ def _warn_of_cutting_off(session: Session, planned: Plan, console: Console) -> N
 
 
 def left_to_do(changes: Iterable[Change], *, account_changes: bool) -> list[str]:
-    """What only a person can do, a sentence each.
+    """What only a person can do and no resource tells by itself, a sentence each.
 
     Args:
         account_changes: the env lives in an AWS account, where things cost money.
     """
     sentences = []
     for change in changes:
-        if change.found is not None and change.found.health == "unconfirmed":
-            sentences.append(
-                f"{change.found.ids['endpoint']} gets no mail until the link in AWS's mail to it is clicked"
-            )
         if change.key == "budget" and change.action == "create" and account_changes:
             sentences.append(
                 "The budget counts nothing until the tags Project and Env are activated as cost allocation tags; AWS "

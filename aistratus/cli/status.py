@@ -154,7 +154,9 @@ def _health(action: str, health: str) -> str:
 def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
     actions = {change.action for change in planned.changes}
     # A machine that sleeps is as it should be; one that changes its state isn't broken.
-    unwell = [f for key, f in planned.survey.found.items() if key != "node" and f.health != "ok" and not _waits(f)]
+    unwell = [
+        f for key, f in planned.survey.found.items() if key != "node" and f.health != "ok" and not waits_for_a_person(f)
+    ]
     if "failed" in actions or unwell or queue["dead"] or node["state"].startswith(FAILED):
         return "degraded"
     if actions - {"unchanged"}:
@@ -164,9 +166,9 @@ def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
     return "ready"
 
 
-def _waits(found: Found) -> bool:
+def waits_for_a_person(found: Found) -> bool:
     """Is it as it should be until a person has done their part?"""
-    return found.health == "pending" and bool(found.todo)
+    return found.health in ("pending", "unconfirmed") and bool(found.todo)
 
 
 def worker_state(session: Session) -> dict[str, Any]:

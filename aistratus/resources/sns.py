@@ -227,7 +227,10 @@ def _found_subscription(want: TopicSubscription, topic: str, endpoint: str, arn:
         "topic": topic,
         "endpoint": endpoint,
     }
-    return Found(state=state, ids=ids, health="ok" if confirmed else UNCONFIRMED)
+    if confirmed:
+        return Found(state=state, ids=ids)
+    todo = f"{endpoint} gets no mail until the link in AWS's mail to it is clicked"
+    return Found(state=state, ids=ids, health=UNCONFIRMED, todo=todo)
 
 
 def _subscriptions(aws: Cloud, topic: str) -> list[Mapping[str, str]]:

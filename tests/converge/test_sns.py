@@ -12,9 +12,10 @@ from converge_engine import ACCOUNT, REGION, Engine
 from lost_answers import lose_answers
 from perturb_sns import PERTURB
 
+from aistratus.cli.status import waits_for_a_person
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Stranger
-from aistratus.core.resource import Ref, Resource
+from aistratus.core.resource import Found, Ref, Resource
 from aistratus.resources.sns import Topic, TopicSubscription, owned_topics
 
 PERSON = "someone@example.com"
@@ -92,16 +93,16 @@ def test_a_change_from_outside_is_shown_and_repaired(aws: Cloud, engine: Engine,
 def test_a_person_is_asked_once_and_the_health_says_that_the_click_is_missing(
     aws: Cloud, engine: Engine, mailbox: Path
 ) -> None:
-    def health() -> str:
-        return next(c.found.health for c in engine.plan(*stack(aws)).changes if c.key == "alerts_person" and c.found)
+    def found() -> Found:
+        return next(c.found for c in engine.plan(*stack(aws)).changes if c.key == "alerts_person" and c.found)
 
     engine.up(*stack(aws))
     engine.up(*stack(aws))
-    assert health() == "unconfirmed"
+    assert (found().health, found().todo.split()[0], waits_for_a_person(found())) == ("unconfirmed", PERSON, True)
     asked = [line for line in mailbox.read_text().splitlines() if topic_arn(aws, "alerts") in line]
     assert len(asked) == 1
     click(aws, mailbox, PERSON)
-    assert health() == "ok"
+    assert (found().health, found().todo) == ("ok", "")
     assert engine.plan(*stack(aws)).empty
 
 
