@@ -269,7 +269,7 @@ class Cloud:
 
         The call is made without automatic retries. If it fails in a way that leaves open whether it was carried out
         (connection lost, time-out, 5xx) or says that the thing exists, `look` decides: only what isn't there is created
-        again.
+        again. What never left this machine (no connection) is simply sent again.
 
         Args:
             look: finds the thing by name or tags with the cloud it is given (a fresh one each time).
@@ -284,6 +284,10 @@ class Cloud:
             try:
                 self._settled(call, settling, params)
             except Exception as error:
+                if _never_sent(error):
+                    if next(pauses, StopIteration) is StopIteration:
+                        raise
+                    continue
                 exists = error_code(error) in taken
                 if not exists and not _maybe_carried_out(error):
                     raise
@@ -322,6 +326,13 @@ class Cloud:
 def _at_once_and_after(wait: Wait, clock: Clock) -> Iterable[None]:
     yield None
     yield from wait.pauses(clock)
+
+
+def _never_sent(error: Exception) -> bool:
+    """Did no connection come about, so that nothing can have been carried out?"""
+    from botocore.exceptions import ConnectionError
+
+    return isinstance(error, ConnectionError)
 
 
 def _maybe_carried_out(error: Exception) -> bool:

@@ -23,11 +23,14 @@ from aistratus.core.graph import Stack
 from aistratus.explain import explain
 from aistratus.permissions import Asked, asked
 from aistratus.policies import Names
-from aistratus.settings import Settings
+from aistratus.settings import REGION_ELSEWHERE, Settings
 
 SKEW_TOLERATED_S: Final = 60
 SKEW_REFUSED_S: Final = 300
 """Seconds by which a request's time may be off. Source: IAM user guide, "Signature Version 4", five minutes."""
+
+PARTITIONS: Final = frozenset({"aws", "aws-us-gov"})
+"""Parts of AWS whose endpoints lie under amazonaws.com, which the router's own calls and token issuers go by."""
 
 GPU_VCPUS: Final = 4
 """vCPUs of the smallest GPU node, g4dn.xlarge. Source: EC2's list of instance types."""
@@ -80,7 +83,7 @@ def preflight(region: str, caller: Mapping[str, Any]) -> None:
 
 
 def check_region(region: str) -> Finding:
-    """Does the SDK know this region?"""
+    """Does the SDK know this region, and is it one that the stack can stand in?"""
     import botocore.session
     from botocore.exceptions import UnknownRegionError
 
@@ -89,6 +92,9 @@ def check_region(region: str) -> Finding:
         partition = session.get_partition_for_region(region)
     except UnknownRegionError:
         return Finding("region", "fail", f"there is no AWS region {region!r}", "set `region`, for example eu-central-1")
+    if partition not in PARTITIONS:
+        what = f"{region} can't be used: {REGION_ELSEWHERE}"
+        return Finding("region", "fail", what, "choose another `region`, for example eu-central-1")
     if region not in session.get_available_regions("ec2", partition):
         todo = "check its name; a new one needs a newer boto3"
         return Finding("region", "warn", f"{region}: this boto3 doesn't know it", todo)

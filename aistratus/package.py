@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from aistratus.core.errors import Failure
-from aistratus.pins import VENDORED, WORKER
+from aistratus.pins import VENDORED
 
 ROUTER_BYTES: Final = 2_000_000
 """The router's zip stays below this: Lambda loads it before a cold start begins."""
@@ -78,9 +78,9 @@ def functions_zip() -> Package:
 
 
 def worker_zip() -> Package:
-    """The worker's bundle: its own code, the wire contract and the exact versions that the node installs."""
-    requirements = "".join(f"{name}=={version}\n" for name, version in sorted(WORKER.items()))
-    return Package("worker.zip", archive({**_own_files("worker"), "requirements.txt": requirements.encode()}))
+    """The worker's bundle: its own code, the wire contract and what the node installs, each file by its hash."""
+    requirements = _own_content(_OWN_ROOT / "node" / "requirements.txt")
+    return Package("worker.zip", archive({**_own_files("worker"), "requirements.txt": requirements}))
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:
@@ -126,7 +126,7 @@ def _is_ours(path: Path) -> bool:
 def _own_content(path: Path) -> bytes:
     """A checkout on Windows may have turned line ends."""
     content = path.read_bytes()
-    return content.replace(b"\r\n", b"\n") if path.suffix in (".py", ".json") else content
+    return content.replace(b"\r\n", b"\n") if path.suffix in (".py", ".json", ".txt") else content
 
 
 def _vendored() -> dict[str, bytes]:

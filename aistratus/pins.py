@@ -50,4 +50,6 @@ WORKER: Final[Mapping[str, str]] = {
     "typing-extensions": "4.16.0",
     "urllib3": "2.8.0",
 }
-"""The roots and everything they need on Linux: the node's `requirements.txt`."""
+"""The roots and everything they need on Linux. `scripts/lock/worker.py` writes them with the hashes of their files to
+`node/requirements.txt`, from which the node installs.
+"""

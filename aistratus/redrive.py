@@ -212,7 +212,7 @@ def _reopened(job: wire.Job, message_id: str) -> dict[str, Any]:
         "redriven_from": message_id,
         "expires_at": now + wire.JOB_QUEUED_S,
     }
-    gone = ("error", "ended_ms", "started_ms", "usage", "timings")
+    gone = ("error", "ended_ms", "started_ms", "usage", "timings", "claim", "dead_letter")
     operands = {"now": now, "done": wire.DONE, "cancelled": wire.CANCELLED, "running": wire.RUNNING}
     return {
         "UpdateExpression": "SET "

@@ -98,7 +98,12 @@ DEFAULT_THROTTLES = {
     "GET /queue-health": Throttle(rate=5, burst=10),
 }
 HEALTH_ROUTE = "GET /health"
-CONTRACT_PATH = "/openapi.json"
+_JOB_PATH = re.compile(r"/jobs/[^/]+")
+
+REGION_ELSEWHERE = (
+    "it belongs to a part of AWS with endpoints of its own, outside amazonaws.com, and China has no Cognito user pools"
+)
+"""Source: https://docs.amazonaws.cn/en_us/aws/latest/userguide/cognito.html"""
 
 
 class ApiSettings(Section):
@@ -124,8 +129,12 @@ class ApiSettings(Section):
     @field_validator("health_path")
     @classmethod
     def _free(cls, path: str) -> str:
-        if path == CONTRACT_PATH:
-            raise ValueError(f"{path} is where the API's contract is served; use /health")
+        """Each path of the API is one thing: a route can't be declared twice, nor the contract name it twice."""
+        taken = {route.partition(" ")[2] for route in DEFAULT_THROTTLES if route != HEALTH_ROUTE}
+        if path in taken:
+            raise ValueError(f"{path} is another route of this API; use /health")
+        if _JOB_PATH.fullmatch(path):
+            raise ValueError(f"{path} is where a job of that name is read (GET /jobs/{{id}}); use /health")
         return path
 
     @model_validator(mode="before")
@@ -300,6 +309,13 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     watch: WatchSettings = WatchSettings()
     delivery: DeliverySettings = DeliverySettings()
+
+    @field_validator("region")
+    @classmethod
+    def _within_reach(cls, region: str | None) -> str | None:
+        if region is not None and re.match(r"cn-|[a-z]{2}-iso", region):
+            raise ValueError(f"{REGION_ELSEWHERE}; choose another, for example eu-central-1")
+        return region
 
     @field_validator("env")
     @classmethod

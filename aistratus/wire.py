@@ -35,7 +35,11 @@ move its dead letter back (`aistratus queue redrive`)."""
 # --- limits (DESIGN: the router and wire) ---------------------------------------------------------
 
 MAX_ATTEMPTS: Final = 3
-"""Equals the queue's redrive count: after the third failed attempt SQS moves the message away."""
+"""Equals the queue's redrive count: after the third failed attempt SQS moves the message away.
+
+An attempt counts here when its message was received: the item's `attempt`, which tells readers that the text begins
+again, may differ when two messages tell about one job.
+"""
 
 PROMPT_CHARS: Final = 8_000
 HISTORY_TURNS: Final = 64
@@ -80,6 +84,9 @@ SERVICE_UNAVAILABLE: Final = PROBLEM + "service-unavailable"  # 503, with Retry-
 
 # --- item keys of the jobs table --------------------------------------------------------------------
 # The table has one key attribute, `pk` (string), and a TTL attribute, `expires_at`.
+# Two attributes of a job item are the worker's own and never shown: `claim`, the id of the receive that claimed it
+# last, and `dead_letter` (true), for a job whose attempts are used up: its message is never deleted, so that SQS moves
+# it. `aistratus queue redrive` takes both away.
 
 HEARTBEAT_PK: Final = "node#heartbeat"
 WAKE_PK: Final = "node#wake"

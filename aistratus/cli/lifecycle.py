@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aistratus.cli.options import Options
-from aistratus.core.errors import Absent, Failure, Interrupted
+from aistratus.core.errors import Absent, Failure, Interrupted, Locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aistratus.cloud import Cloud
     from aistratus.core.execute import Outcome
     from aistratus.core.graph import Stack
-    from aistratus.core.plan import Change, Plan
+    from aistratus.core.plan import Change, Plan, Survey
 
 
 def up(
@@ -56,7 +56,7 @@ def up(
         planned = _look(aws, stack, session, anew=replace)
         if plan:
             _show_plan(session, stack, planned, begun)
-            raise typer.Exit(0 if planned.empty else 2)
+            raise _end_of_plan(planned.survey, empty=planned.empty)
         if planned.empty and not _unrecorded(aws, stack, planned):
             if told := session.unlocked("aistratus up", steal=steal_lock):
                 console.print(told)
@@ -76,14 +76,15 @@ def up(
                 planned = _look(aws, stack, session, anew=replace)
                 run = Run(stack, aws, session.ledger, session.clock, session.stop, ticker)
                 outcome = run.up(planned, replace_allowed=replace)
-        if wait and outcome.ok and not no_node and not _is_cut_off(session, outcome):
+        if wait and outcome.ok and not session.lost and not no_node and not _is_cut_off(session, outcome):
             _wait_until_ready(session, outcome)
     seconds = session.clock.now() - begun
     if options.json:
         show.report(session, "up", outcome.changes, seconds=seconds)
     _conclude_up(session, outcome, seconds)
     if outcome.interrupted:
-        raise Interrupted(_undone(outcome), todo="`aistratus up` continues where this ended", reported=True)
+        raise cut_short(outcome, "aistratus up", session.lost)
+    _tell_lost(session)
     if not outcome.ok:
         raise Failure(_failures(outcome), todo="`aistratus up` continues when that is mended", reported=True)
 
@@ -98,7 +99,6 @@ def plan(
     """Shows what `up` would do, and what it costs; exits with 2 when there is something to do."""
     from aistratus.cli import show
     from aistratus.cli.session import ending_gently, open_session
-    from aistratus.explain import explain
 
     if graph is not None:
         _draw(context.obj, graph)
@@ -109,11 +109,7 @@ def plan(
     with ending_gently(session):
         planned = _look(session.cloud.fresh(), session.stack, session)
     _show_plan(session, session.stack, planned, begun)
-    if planned.survey.failed:
-        (first, why), number = next(iter(planned.survey.failed.items())), len(planned.survey.failed)
-        more = f" (and {number - 1} more)" if number > 1 else ""
-        raise Failure(f"not everything could be looked at: {first}{more}: {explain(why)}", reported=True)
-    raise typer.Exit(0 if planned.empty else 2)
+    raise _end_of_plan(planned.survey, empty=planned.empty)
 
 
 def down(
@@ -127,8 +123,9 @@ def down(
     """Removes everything that is ours, looks again, and proves that nothing is left."""
     from aistratus.cli import show
     from aistratus.cli.session import ending_gently, open_session
-    from aistratus.core.execute import Run, owned
+    from aistratus.core.execute import Run, inventory
     from aistratus.core.plan import deletions, survey
+    from aistratus.explain import explain
 
     options: Options = context.obj
     console = show.people(options)
@@ -149,11 +146,10 @@ def down(
             if doomed:
                 saved = session.quotes.sentence(session.quotes.saved(doomed))
                 console.print(f"{show.counted(doomed)}; on AWS that saves {saved}", markup=False)
-            raise typer.Exit(2 if doomed else 0)
-        ours = {entry.id for entry in owned(session.cloud)}
+            raise _end_of_plan(found, empty=not doomed)
         if (
-            (ours or doomed)
-            and session.asks
+            session.asks
+            and (doomed or any(inventory(session.cloud)))
             and not show.confirm(f"Remove {len(doomed)} resources of env {session.settings.env!r}?", options)
         ):
             raise Interrupted("nothing was removed")
@@ -167,17 +163,17 @@ def down(
     if options.json:
         show.report(session, "down", outcome.changes, seconds=seconds, leftovers=outcome.left)
     if outcome.interrupted:
-        raise Interrupted(_undone(outcome), todo="`aistratus down` continues where this ended", reported=True)
+        raise cut_short(outcome, "aistratus down", session.lost)
+    _tell_lost(session)
     if not outcome.ok:
         told_always = show.results(options)
         show.lines((change for change in outcome.changes if change.action in ("failed", "blocked")), told_always)
         for entry in outcome.left:
             told_always.print(f"left: {entry.state.kind} {entry.id}", markup=False)
-        raise Failure(
-            f"{len(outcome.left)} resources left; {_failures(outcome)}",
-            todo="run `aistratus down` again",
-            reported=True,
-        )
+        what = [f"{len(outcome.left)} resources left" if outcome.left else "not everything is proved to be gone"]
+        what += [_failures(outcome)] if outcome.failures else []
+        what += sorted({f"couldn't be listed: {explain(error)}" for error in outcome.unlisted})
+        raise Failure("; ".join(what), todo="mend that and run `aistratus down` again", reported=True)
     _conclude_down(session, outcome, seconds)
 
 
@@ -211,6 +207,17 @@ def _show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> N
     _warn_of_cutting_off(session, planned, console)
     if not planned.empty and not planned.survey.failed:
         show.people(session.options).print(f"Next: aistratus{_option(session)} up")
+
+
+def _end_of_plan(looked: Survey, *, empty: bool) -> Failure | typer.Exit:
+    """How a command ends that only shows the plan: with the first thing that couldn't be looked at, if there is one."""
+    from aistratus.explain import explain
+
+    if looked.failed:
+        (first, why), number = next(iter(looked.failed.items())), len(looked.failed)
+        more = f" (and {number - 1} more)" if number > 1 else ""
+        return Failure(f"not everything could be looked at: {first}{more}: {explain(why)}", reported=True)
+    return typer.Exit(0 if empty else 2)
 
 
 def _draw(options: Options, form: Literal["mermaid", "dot", "svg"]) -> None:
@@ -337,6 +344,21 @@ def _nothing_to_remove(options: Options, absent: Absent) -> None:
              "cost": empty(), "calls": {"read": 0, "write": 0}, "seconds": 0.0, "left": []}
         )  # fmt: skip
     show.results(options).print(f"0 resources left, €0.00 a month ({absent.what})", markup=False)
+
+
+def cut_short(outcome: Outcome, command: str, lost: str) -> Failure:
+    """How a run ends that didn't start everything: by Ctrl-C, or because it lost the env's lock (a sentence)."""
+    if lost:
+        return Locked(f"{lost}; {_undone(outcome)}", todo=f"when that has ended, `{command}` continues", reported=True)
+    return Interrupted(_undone(outcome), todo=f"`{command}` continues where this ended", reported=True)
+
+
+def _tell_lost(session: Session) -> None:
+    """For a run that had nothing left to start when it lost the lock."""
+    from aistratus.cli import show
+
+    if session.lost:
+        show.results(session.options).print(session.lost, markup=False)
 
 
 def _undone(outcome: Outcome) -> str:

@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aistratus.cli.options import Options
 from aistratus.cloud import Clients, Cloud, Identity
-from aistratus.core.errors import Absent, UsageError
+from aistratus.core.errors import Absent, Interrupted, Locked, UsageError
 from aistratus.core.ledger import Holder, Ledger, Lock
 from aistratus.core.settle import RealClock
 from aistratus.node.bootstrap import Model
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from aistratus.core.graph import Stack
     from aistratus.stack import Shipped
 
-LOCK_EXPIRES_S = 3600
-"""Longer than any `up` or `down`: a lock older than this was left by a machine that is gone."""
+LOCK_LASTS_S = 3600
+"""A lock that wasn't renewed for so long was left by a machine that is gone."""
+
+RENEW_EVERY_S = 300.0
+"""Leaves a dozen tries to a machine whose network is away for a while; most runs end before the first."""
 
 GGUF = b"GGUF"
 """How every such file begins. Source: the format's specification, "magic"."""
@@ -59,6 +62,8 @@ class Session:
     clock: RealClock
     caller: Mapping[str, Any]
     """The answer to the first call: who AWS takes us for, and what time it has."""
+    lost: str = field(default="", init=False)
+    """A sentence when the env's lock was lost while it was held."""
 
     @property
     def names(self) -> Names:
@@ -90,13 +95,37 @@ class Session:
         return self.options.embedded.asks(self.settings)
 
     @contextmanager
-    def locked(self, command: str, *, steal: bool) -> Iterator[str]:
-        """Holds the env's lock; gives a sentence if it was taken over from somebody."""
+    def locked(self, command: str, *, steal: bool, every: float = RENEW_EVERY_S) -> Iterator[str]:
+        """Holds the env's lock; gives a sentence if it was taken over from somebody.
+
+        It is renewed as long as it is held. If it is lost nevertheless, nothing new is started, and `lost` says why.
+
+        Args:
+            every: seconds between two renewals.
+
+        Raises:
+            Locked: somebody else holds the lock, or it was lost before anything was changed.
+        """
         lock = self._lock(command)
         told = lock.take(steal=steal)
+        ended = threading.Event()
+
+        def keep() -> None:
+            self.lost = lock.keep(every=every, lasts=LOCK_LASTS_S, ended=ended.wait)
+            if self.lost:
+                self.stop.set()
+
+        keeper = threading.Thread(target=keep, name="lock", daemon=True)
+        keeper.start()
         try:
             yield told
+        except Interrupted as interrupted:
+            if self.lost:
+                raise Locked(f"{self.lost}; {interrupted.what}", todo=f"`{command}` continues") from interrupted
+            raise
         finally:
+            ended.set()
+            keeper.join()  # a renewal that is on its way would write the lock anew
             lock.release()
 
     def unlocked(self, command: str, *, steal: bool) -> str:
@@ -243,7 +272,7 @@ def _me(command: str) -> Holder:
         pid=os.getpid(),
         pid_started=psutil.Process().create_time(),
         since=now,
-        expires=now + LOCK_EXPIRES_S,
+        expires=now + LOCK_LASTS_S,
     )
 
 

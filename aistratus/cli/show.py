@@ -201,8 +201,11 @@ def report(
 
 
 def confirm(question: str, options: Options) -> bool:
-    """Asks on a terminal; a script has decided already by calling. Ctrl-C is a no."""
-    if options.yes or options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    """Asks whoever sits at a terminal, in whatever form they want the result, on standard error; Ctrl-C is a no.
+
+    A script, whose input is no terminal, has decided already by calling.
+    """
+    if options.yes or not sys.stdin.isatty():
         return True
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     # While a run is on, Ctrl-C lets calls in flight end; here there are none, and it has to end the waiting.

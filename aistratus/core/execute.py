@@ -51,6 +51,8 @@ class Outcome:
 
     changes: tuple[Change, ...]
     left: tuple[Found, ...] = ()
+    unlisted: tuple[Exception, ...] = ()
+    """Why some kinds couldn't be listed at the end of `down`: of these nothing is proved."""
     interrupted: bool = False
 
     @property
@@ -59,7 +61,8 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        return not (self.failures or self.left or self.interrupted or any(c.action == "blocked" for c in self.changes))
+        unproved = self.left or self.unlisted
+        return not (self.failures or unproved or self.interrupted or any(c.action == "blocked" for c in self.changes))
 
 
 @dataclass(frozen=True)
@@ -139,22 +142,32 @@ class Run:
             return Outcome(changes, interrupted=True)
         kept = {line.found.id for line in changes if line.action == "retained" and line.found}
         try:
-            swept, left = self._sweep(kept)
+            swept, left, unlisted = self._sweep(kept)
         except Interrupted:  # nothing is proved then
             return Outcome((*changes, *strays), interrupted=True)
-        # The sweep's proof is newer than a failure on the way: what it no longer finds is gone.
-        there = {found.id for found in left} | {found.state.key for found in left}
-        gone = [
-            replace(c, action="delete", error=None)
-            if c.action in ("failed", "blocked") and not there & {c.key, c.found.id if c.found else c.key}
-            else c
-            for c in changes
-        ]
+        changes = self._seen_again(changes, left)
         if not left:
-            retained = {line.key for line in changes if line.action == "retained"}
-            keep = {self.ledger.name(key) for key in retained} | {self.ledger.name("lock")}
+            still = {line.key for line in changes if line.action != "delete"}
+            keep = {self.ledger.name(key) for key in still} | {self.ledger.name("lock")}
             self.ledger.store.delete([name for name in self.ledger.everything() if name not in keep])
-        return Outcome((*gone, *strays, *swept), left=tuple(left))
+        return Outcome((*changes, *strays, *swept), left=tuple(left), unlisted=tuple(unlisted))
+
+    def _seen_again(self, changes: tuple[Change, ...], left: list[Found]) -> tuple[Change, ...]:
+        """What failed on the way and is gone now, swept or not, counts as deleted.
+
+        It isn't enough that the sweep no longer lists it: what has lost its tags is in no listing of ours.
+        """
+        there, aws = {found.id for found in left}, self.aws.fresh()
+
+        def gone(change: Change) -> bool:
+            if change.action not in ("failed", "blocked") or (change.found and change.found.id in there):
+                return False
+            try:
+                return reconciler(change.resource).find(aws, change.resource) is None
+            except Exception:  # noqa: BLE001 - what can't be looked at isn't proved to be gone; its line keeps its error
+                return False
+
+        return tuple(replace(c, action="delete", error=None) if gone(c) else c for c in changes)
 
     # --- one resource ---------------------------------------------------------------------------------
 
@@ -224,28 +237,35 @@ class Run:
 
     # --- sweep --------------------------------------------------------------------------------------------
 
-    def _sweep(self, kept: set[str]) -> tuple[list[Change], list[Found]]:
-        """Removes what is ours but wasn't found by name: duplicates, leftovers of an older description."""
+    def _sweep(self, kept: set[str]) -> tuple[list[Change], list[Found], list[Exception]]:
+        """Removes what is ours but wasn't found by name: duplicates, leftovers of an older description.
+
+        Returns:
+            what was removed, what is left, and why some kinds couldn't be listed.
+        """
         swept: list[Change] = []
         left: list[Found] = []
+        unlisted: list[Exception] = []
         for _ in range(SWEEP_ROUNDS):
             if self.stop.is_set():
                 raise Interrupted("interrupted while sweeping")
-            left = [found for found in owned(self.aws.fresh()) if found.id not in kept]
+            listed, unlisted = inventory(self.aws.fresh())
+            left = [found for found in listed if found.id not in kept]
             if not left:
                 break
             swept += self._remove_each(left)
         else:
-            left = [found for found in owned(self.aws.fresh()) if found.id not in kept]
+            listed, unlisted = inventory(self.aws.fresh())
+            left = [found for found in listed if found.id not in kept]
         there = {found.id for found in left}
-        return [c for c in swept if c.action == "delete" or (c.found and c.found.id in there)], left
+        told = [c for c in swept if c.action == "delete" or (c.found and c.found.id in there)]
+        return told, left, unlisted
 
     def _strays(self, survey: Survey) -> list[Found]:
         """What is ours and isn't what was found by key: duplicates, leftovers of an older description."""
         known = {found.id for found in survey.found.values()}
-        return [
-            found for found in owned(self.aws.fresh()) if found.id not in known and found.state.key not in survey.failed
-        ]
+        listed, _ = inventory(self.aws.fresh())  # what can't be listed now is asked for again at the end
+        return [found for found in listed if found.id not in known and found.state.key not in survey.failed]
 
     def _remove_each(self, doomed: list[Found]) -> list[Change]:
         """One after the other, in the order of teardown; each line says whether it could be removed."""
@@ -291,9 +311,23 @@ def owned(aws: Any) -> list[Found]:
     Raises:
         the first error of any kind's listing: what can't be listed can't be proved to be gone.
     """
+    found, failed = inventory(aws)
+    if failed:
+        raise failed[0]
+    return found
+
+
+def inventory(aws: Any) -> tuple[list[Found], list[Exception]]:
+    """The same, as far as it can be listed, and why the rest can't."""
     listings = [functions.owned for functions in kinds().values() if functions.owned is not None]
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return [found for listing in pool.map(lambda listing: listing(aws), listings) for found in listing]
+        listed = [pool.submit(listing, aws) for listing in listings]
+    failed = [error for one in listed if (error := one.exception()) is not None]
+    for error in failed:
+        if not isinstance(error, Exception) or isinstance(error, Interrupted):
+            raise error
+    found = [found for one in listed if one.exception() is None for found in one.result()]
+    return found, [error for error in failed if isinstance(error, Exception)]
 
 
 def _part(graph: Graph, keys: Collection[str]) -> Graph:

@@ -7,7 +7,7 @@ written anew.
 
 The lock of an env is a parameter beside it. Taking it is one write that fails if it exists. Parameters know no such
 write for taking over from a dead owner, so who wants to do that first creates a claim to just the version that was
-read.
+read. It has an end, which tells an owner who has died on another machine; one who lives puts it off, with a claim too.
 """
 
 from __future__ import annotations
@@ -194,6 +194,49 @@ class Lock:
             return True
         finally:
             claim.release()
+
+    def renew(self, lasts: float) -> str:
+        """Puts the lock's end off to `lasts` seconds from now; gives a sentence if it is no longer ours.
+
+        Our text is overwritten as a dead owner's would be: of a renewal and a take-over that meet one has the claim,
+        and the other one sees what that wrote.
+
+        Raises:
+            Locked: somebody is about to take it over, which the next look will show.
+        """
+        for _ in range(3):
+            held = self._ledger.store.get([self._name]).get(self._name)
+            holder = _holder(held.value) if held else None
+            if held is None:
+                return "the lock of this env was taken away, and nobody has it now"
+            if holder is None:
+                return "the lock of this env was overwritten, and holds no readable owner now"
+            if holder.nonce != self._me.nonce:
+                return f"the lock of this env was taken over by {holder.describe(self._now())}"
+            later = replace(self._me, expires=self._now() + lasts)
+            if self._take_over(held, json.dumps(asdict(later))):
+                self._me = later
+                return ""
+        raise Locked("the lock changes hands all the time", todo="try again in a minute")
+
+    def keep(self, *, every: float, lasts: float, ended: Callable[[float], bool]) -> str:
+        """Renews the lock until it is to be given back; gives a sentence as soon as it is lost, else an empty string.
+
+        A renewal that fails is tried again as long as the lock lasts.
+
+        Args:
+            every: seconds between two renewals.
+            lasts: seconds for which each one holds.
+            ended: waits so many seconds, and says whether the lock is to be given back.
+        """
+        while not ended(every):
+            try:
+                if lost := self.renew(lasts):
+                    return lost
+            except Exception as error:  # noqa: BLE001 - told when it is too late for another try
+                if self._now() >= self._me.expires:
+                    return f"the lock of this env has expired, because it couldn't be renewed ({error})"
+        return ""
 
     def check(self, *, steal: bool = False) -> str:
         """For a run that has nothing to change and so needs no lock: takes away one that was left behind.

@@ -32,7 +32,7 @@ from urllib.parse import parse_qs
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from aistratus.local.hosts import is_own_host, is_own_origin
+from aistratus.local.hosts import is_from_page, is_link_to_an_action, is_own_host
 from aistratus.local.wire_errors import error_answer
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ class Guarded:
         return answer
 
     def _guarded(self, environ: dict[str, Any]) -> Answer:
-        if not is_own_host(environ.get("HTTP_HOST")) or not is_own_origin(environ.get("HTTP_ORIGIN")):
+        if not _is_of_this_machine(environ):
             return _plain(HTTPStatus.FORBIDDEN, "the embedded cloud serves programs on this machine only")
         if self.control is not None and environ.get("PATH_INFO", "").startswith("/_aistratus/"):
             status, body = self.control(environ["PATH_INFO"], environ["REQUEST_METHOD"], environ["wsgi.input"].read())
@@ -243,6 +243,15 @@ class Guarded:
         log.warning("missing: %s %s", service, what)
         message = f"the embedded cloud doesn't have this operation of {service or 'AWS'}: {what}"
         return Answer(*error_answer(environ, service, 501, "NotImplemented", message))
+
+
+def _is_of_this_machine(environ: dict[str, Any]) -> bool:
+    if not is_own_host(environ.get("HTTP_HOST")):
+        return False
+    if is_from_page(environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")):
+        return False
+    query, signature = environ.get("QUERY_STRING", ""), environ.get("HTTP_AUTHORIZATION", "")
+    return not is_link_to_an_action(environ["REQUEST_METHOD"], query, signature)
 
 
 def _is_routing_page(answer: Answer, service: str) -> bool:

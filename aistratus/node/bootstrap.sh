@@ -101,7 +101,7 @@ if [[ ! -d $release ]]; then
   rm -rf "$release.part"
   python3.11 -m zipfile -e "$HOME_DIR/worker.zip" "$release.part"
   python3.11 -m venv "$release.part/venv"
-  "$release.part/venv/bin/pip" install --quiet --no-deps -r "$release.part/requirements.txt"
+  "$release.part/venv/bin/pip" install --quiet --no-deps --require-hashes --only-binary :all: -r "$release.part/requirements.txt"
   mv "$release.part" "$release"
 fi
 

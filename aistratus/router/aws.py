@@ -55,6 +55,9 @@ _THROTTLED: Final = frozenset(
 )
 """https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"""
 
+OUT_OF_TIME: Final = "OutOfTime"
+"""The code of a call that wasn't made any more."""
+
 
 class AwsError(Exception):
     """AWS refused or could not be reached.
@@ -125,7 +128,7 @@ class Aws:
             except AwsError as error:
                 certain = certain and error.certain
                 pause = _backoff(attempt)
-                if not _worth_another_try(error) or attempt + 1 == MAX_TRIES or pause >= deadline.left():
+                if not is_passing(error) or attempt + 1 == MAX_TRIES or pause >= deadline.left():
                     raise AwsError(
                         service, operation, error.code, certain=certain, item=error.item, message=error.message
                     ) from error
@@ -135,7 +138,7 @@ class Aws:
     def _once(self, service: str, operation: str, arguments: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         timeout = min(CONNECT_AND_READ_S, deadline.left())
         if timeout <= 0:
-            raise AwsError(service, operation, "OutOfTime", certain=True)
+            raise AwsError(service, operation, OUT_OF_TIME, certain=True)
         endpoint = Endpoint.parse(self.endpoint or f"https://{service}.{self.region}.amazonaws.com")
         body = json.dumps(arguments).encode()
         headers = self._headers(service, operation, endpoint, body)
@@ -217,9 +220,9 @@ def _result(service: str, operation: str, answer: Answer) -> dict[str, Any]:
     raise AwsError(service, operation, code, certain=answer.status < 500, item=data.get("Item"), message=message)
 
 
-def _worth_another_try(error: AwsError) -> bool:
-    """Throttled, AWS's own failure, or the network's. `OutOfTime` is none of them."""
-    return error.code in _THROTTLED or error.code == "ConnectionError" or not error.certain or error.code == "429"
+def is_passing(error: AwsError) -> bool:
+    """Throttled, AWS's own failure, the network's, or time that ran out: later it may go well."""
+    return error.code in _THROTTLED or error.code in ("ConnectionError", "429", OUT_OF_TIME) or not error.certain
 
 
 def _backoff(attempt: int) -> float:

@@ -15,7 +15,8 @@ from aistratus.router.aws import Aws, AwsError
 from aistratus.router.clock import Deadline
 
 REMEMBERED: Final = 128
-READ_S: Final = 5.0
+READ_S: Final = 2.0
+"""Longest look into the ledger, tries included: a prompt waits for it."""
 
 
 class Registry:

@@ -4,6 +4,10 @@ The worker writes a heartbeat into the jobs table. As long as it is fresh, a req
 it isn't, the first request to claim the wake item starts the node, and everybody else within `WAKE_AGAIN_S` reads
 from that item what came of it. boto3 is imported here and only then: starting a node takes a minute, and nobody
 minds half a second of it.
+
+A prompt is queued after its node was woken, as nothing is queued for a node that can't start. So waking may use only
+what a request can spare of its time, and where AWS doesn't answer in it, the prompt is taken all the same: the wake
+item then says that nothing was started, and whoever asks for the queued job tries anew.
 """
 
 from __future__ import annotations
@@ -15,9 +19,9 @@ from typing import Any, Final
 
 from aistratus import wire
 from aistratus.router import log
-from aistratus.router.aws import AwsError
+from aistratus.router.aws import AwsError, is_passing
 from aistratus.router.clock import Clock, Deadline
-from aistratus.router.registry import Registry
+from aistratus.router.registry import READ_S, Registry
 from aistratus.router.table import ConditionFailed, Table
 
 READY: Final = "ready"
@@ -32,6 +36,19 @@ WAKE_KEPT_S: Final = 3_600
 LONGEST_RETRY_S: Final = 3_600
 """What a caller is told at most, however long the budget is still exhausted: somebody may raise it."""
 
+CONNECT_S: Final = 1
+READ_EC2_S: Final = 2
+"""Seconds until a call to EC2 is given up: it answers in a tenth of them, and the next poll asks again."""
+
+SUBMIT_S: Final = 4.0
+"""Kept back from waking for what must follow: the wake item, the job's item and its message."""
+
+IMPORT_S: Final = 2.0
+"""boto3's import and EC2's client at the function's share of a processor, with room."""
+
+WAKE_SOON_S: Final = 1
+"""After an attempt that nothing came of, the next may follow this much later: throttled calls must not pile up."""
+
 RACED: Final = "IncorrectInstanceState"
 GONE: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 
@@ -44,6 +61,26 @@ REFUSALS: Final[Mapping[str, str]] = {
     "AccessDenied": "the router may not start the node",
 }
 """Why EC2 doesn't start an instance, in words for the caller."""
+
+PASSING: Final = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "Throttling",
+        "ThrottlingException",
+        "Unavailable",
+    }
+)
+"""EC2 didn't decide: throttled, or its own failure.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+"""
+
+
+class NotNow(Exception):
+    """It isn't known whether the node can start: AWS didn't answer, or too little time was left to ask."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +119,12 @@ class Waker:
         earlier = self._claim(deadline)
         if earlier is not None:
             return earlier
-        node = self._start()
+        try:
+            node = self._start(deadline)
+        except NotNow as reason:
+            log.write(level="error", event="wake", error=str(reason))
+            self._give_back(str(reason), deadline)
+            return Node(STARTING)
         if node.state != STARTING:  # which the claim has written already
             values = {"state": node.state, "reason": node.reason}
             self.table.update(wire.WAKE_PK, deadline, values=values)
@@ -144,43 +186,65 @@ class Waker:
             )
         except ConditionFailed as taken:
             item = taken.item or {}
-            return Node(item.get("state", STARTING), item.get("reason", ""))
+            state = item.get("state", STARTING)
+            if state == ASLEEP:  # given back a moment ago; the caller's next poll takes it
+                return Node(STARTING)
+            return Node(state, item.get("reason", ""))
         return None
 
-    def _start(self) -> Node:
-        """Looks at the instance and starts it if it is stopped. Whatever goes wrong becomes a reason."""
+    def _give_back(self, reason: str, deadline: Deadline) -> None:
+        """Says in the wake item that nothing was started, and lets the next attempt follow soon."""
+        at_ms = self.clock.ms() - (wire.WAKE_AGAIN_S - WAKE_SOON_S) * 1000
+        brief = Deadline(self.clock, min(deadline.ends, self.clock.monotonic() + 1))
         try:
-            node = self._start_once()
+            self.table.update(wire.WAKE_PK, brief, values={"at_ms": at_ms, "state": ASLEEP, "reason": reason})
+        except AwsError as error:  # the claim then ends by itself, and the prompt matters more
+            log.write(level="error", event="wake", error=str(error))
+
+    def _start(self, deadline: Deadline) -> Node:
+        """Looks at the instance and starts it if it is stopped. What AWS refuses becomes a reason.
+
+        Raises:
+            NotNow: AWS didn't say.
+        """
+        try:
+            node = self._start_once(deadline)
             if node is None:  # a remembered id may be of an instance that was replaced
                 self.registry.forget()
-                node = self._start_once()
+                node = self._start_once(deadline)
         except AwsError as error:
+            if is_passing(error):
+                raise NotNow("the ledger doesn't answer") from error
             log.write(level="error", event="wake", error=str(error))
             return Node(UNAVAILABLE, "the ledger can't be read")
         return node or Node(UNAVAILABLE, "there is no node; `aistratus up` creates it")
 
-    def _start_once(self) -> Node | None:
+    def _start_once(self, deadline: Deadline) -> Node | None:
         """None when there is no such instance."""
+        _spare(READ_S, deadline)
         instance_id = self.registry.get_id("node")
         if instance_id is None:
             return None
+        _spare(IMPORT_S, deadline)
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return self._start_instance(self.make_ec2(), instance_id)
+            return self._start_instance(self.make_ec2(), instance_id, deadline)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in GONE:
                 return None
             if code == RACED:  # it changed between the look and the start; the next request sees to what
                 return Node(STOPPING)
+            if code in PASSING:
+                raise NotNow(f"EC2 doesn't answer ({code})") from error
             log.write(level="error", event="wake", error=code, instance=instance_id)
             return Node(UNAVAILABLE, REFUSALS.get(code, "EC2 refused to start the node"))
         except BotoCoreError as error:
-            log.write(level="error", event="wake", error=type(error).__name__, instance=instance_id)
-            return Node(UNAVAILABLE, "EC2 can't be reached")
+            raise NotNow(f"EC2 doesn't answer ({type(error).__name__})") from error
 
-    def _start_instance(self, ec2: Any, instance_id: str) -> Node | None:
+    def _start_instance(self, ec2: Any, instance_id: str, deadline: Deadline) -> Node | None:
+        _spare(CONNECT_S + READ_EC2_S, deadline)
         reservations = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
         states = [instance["State"]["Name"] for entry in reservations for instance in entry["Instances"]]
         state = states[0] if states else "terminated"
@@ -190,6 +254,7 @@ class Waker:
             return Node(STOPPING)
         if state != "stopped":
             return None
+        _spare(CONNECT_S + READ_EC2_S, deadline)
         ec2.start_instances(InstanceIds=[instance_id])
         self._count_start(instance_id)
         return Node(STARTING)
@@ -216,10 +281,21 @@ class Waker:
         )
 
 
+def _spare(seconds: float, deadline: Deadline) -> None:
+    """Goes on only where a step of that many seconds leaves enough for taking the prompt.
+
+    Raises:
+        NotNow: it doesn't.
+    """
+    if deadline.left() < seconds + SUBMIT_S:
+        raise NotNow("too little of the request's time was left to ask EC2")
+
+
 def boto3_ec2(region: str, endpoint: str | None) -> Any:
-    """boto3's EC2 client, impatient: the caller waits, and a later request tries again anyway."""
+    """boto3's EC2 client, impatient and with one try for each call: a later request tries again anyway."""
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+    once = {"mode": "standard", "total_max_attempts": 1}
+    config = Config(connect_timeout=CONNECT_S, read_timeout=READ_EC2_S, retries=once)
     return boto3.client("ec2", region_name=region, endpoint_url=endpoint, config=config)

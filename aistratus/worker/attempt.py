@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -85,7 +86,8 @@ class Attempt:
             GaveUp: the worker stops, or the lease was lost while AWS didn't answer.
         """
         try:
-            claim = self._patiently("claim", lambda: self._context.jobs.claim(self._job.pk))
+            claim_id = uuid.uuid4().hex
+            claim = self._patiently("claim", lambda: self._context.jobs.claim(self._job.pk, claim_id))
         except JobLost as lost:
             return self._unclaimed(lost.why)
         self._began = time.monotonic()
@@ -101,7 +103,8 @@ class Attempt:
             with suppress(JobLost):  # it may have ended as cancelled already
                 self._patiently("cancel", lambda: self._context.jobs.cancel_unclaimed(self._job.pk))
         self._context.log.event("job_not_run", job=self._job.job_id, reason=why.value)
-        return Then.DELETE
+        # One that was given up is given back until SQS has counted enough receives to move it to the dead letters.
+        return Then.GIVE_BACK if why is Lost.GIVEN_UP else Then.DELETE
 
     def _work(self, claim: Claim, writer: TextWriter) -> Then:
         timings = {"queued_ms": max(0, claim.started_ms - self._job.submitted_ms)}
@@ -195,19 +198,23 @@ class Attempt:
         return self._let_go(claim, why)
 
     def _let_go(self, claim: Claim, why: Lost) -> Then:
-        """The job isn't ours any more: nothing is written, and only an ended job's message is deleted."""
+        """The job isn't ours any more: nothing is written, and only a message that nobody needs is deleted."""
         self._context.log.event("job_let_go", job=self._job.job_id, attempt=claim.attempt, reason=why.value)
-        return Then.LEAVE if why is Lost.TAKEN else Then.DELETE
+        return Then.LEAVE if why in (Lost.TAKEN, Lost.GIVEN_UP) else Then.DELETE
 
     def _failed(self, claim: Claim, writer: TextWriter, reason: str, *, final: bool) -> Then:
         if self._context.stopping.is_set():
             return Then.LEAVE  # the model process was killed by our own stop
-        last = final or max(claim.attempt, self._receives) >= MAX_ATTEMPTS
+        # The receives and not the attempts, for SQS counts those: a job fails when its message is about to be moved.
+        last = final or self._receives >= MAX_ATTEMPTS
         self._context.log.event("attempt_failed", job=self._job.job_id, attempt=claim.attempt, reason=reason, last=last)
         if last:
             try:
                 self._patiently(
-                    "fail", lambda: self._context.jobs.finish(claim, FAILED, text=writer.text, error=reason)
+                    "fail",
+                    lambda: self._context.jobs.finish(
+                        claim, FAILED, text=writer.text, error=reason, given_up=not final
+                    ),
                 )
             except JobLost as lost:
                 return self._let_go(claim, lost.why)

@@ -3,6 +3,9 @@
 A claim raises the item's attempt number; every later write names that number and the status `running`. Whoever
 finds the condition false has lost the job: the person cancelled it, a later attempt owns it, or it is gone. That is
 what makes "answered once" true without any lock, even when SQS delivers a message twice.
+
+Raising a number isn't safe to repeat by itself, and answers get lost. So a claim carries an id of its receive: an item
+that holds this id already was claimed by the first try.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ NOT_CANCELLED: Final = "(attribute_not_exists(#cancel) OR #cancel = :false)"
 NOT_EXPIRED: Final = "(attribute_not_exists(#expires_at) OR #expires_at > :now)"
 OPEN: Final = "attribute_exists(#pk) AND #status IN (:queued, :running)"
 NOT_REDRIVEN: Final = "(attribute_not_exists(#redriven_ms) OR #redriven_ms < :redriven_before)"
+NOT_CLAIMED: Final = "(attribute_not_exists(#claim) OR #claim <> :set_claim)"
 MINE: Final = "#attempt = :mine AND #status = :running"
 
 
@@ -30,6 +34,7 @@ class Lost(Enum):
     """Why a write was refused."""
 
     ENDED = "the job has ended already"
+    GIVEN_UP = "it was given up, and its message belongs among the dead letters"
     CANCELLED = "the person cancelled it"
     TAKEN = "another attempt owns it"
     GONE = "its item is gone"
@@ -62,8 +67,12 @@ class Jobs:
         self._table = table
         self._model_name = model_name
 
-    def claim(self, pk: str) -> Claim:
+    def claim(self, pk: str, claim_id: str) -> Claim:
         """Begins an attempt: status `running`, attempt number one higher, no text.
+
+        Args:
+            pk: the job item's key.
+            claim_id: another one for each receive, and the same at each repetition.
 
         Raises:
             JobLost: ended, cancelled or gone.
@@ -71,16 +80,22 @@ class Jobs:
         now = self._clock.now_ms()
         values = {
             "status": RUNNING, "text": "", "started_ms": now, "updated_ms": now, "model": self._model_name,
+            "claim": claim_id,
         }  # fmt: skip
         extra = {"zero": 0, "one": 1}
-        new = self._update(
-            pk,
-            values,
-            f"{OPEN} AND {NOT_CANCELLED} AND {NOT_EXPIRED}",
-            extra,
-            more=", #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #error, #ended_ms, #usage, #timings",
-        )
-        return Claim(pk=pk, attempt=new["attempt"], started_ms=now)
+        try:
+            item: Mapping[str, Any] = self._update(
+                pk,
+                values,
+                f"{OPEN} AND {NOT_CANCELLED} AND {NOT_EXPIRED} AND {NOT_CLAIMED}",
+                extra,
+                more=", #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #error, #ended_ms, #usage, #timings",
+            )
+        except JobLostTo as lost:
+            if lost.why is not Lost.TAKEN or lost.item.get("claim") != claim_id:
+                raise
+            item = lost.item  # the first try was carried out and only its answer was lost
+        return Claim(pk=pk, attempt=item["attempt"], started_ms=item["started_ms"])
 
     def write(self, claim: Claim, text: str | None) -> None:
         """Shows the text so far; None only asks whether the job is still ours.
@@ -102,13 +117,23 @@ class Jobs:
         error: str | None = None,
         usage: Mapping[str, Any] | None = None,
         timings: Mapping[str, Any] | None = None,
+        given_up: bool = False,
     ) -> None:
         """Ends the job for good. Repeating it after a lost answer is fine.
+
+        Args:
+            claim: the attempt that ends it.
+            status: one of the final ones.
+            text, error, usage, timings: what there is to tell.
+            given_up: its attempts are used up; its message isn't deleted, SQS moves it to the dead letters.
 
         Raises:
             JobLost: it isn't ours to end.
         """
-        values = {**self._ending(status), "text": text, "error": error, "usage": usage, "timings": timings}
+        values = {
+            **self._ending(status), "text": text, "error": error, "usage": usage, "timings": timings,
+            "dead_letter": given_up or None,
+        }  # fmt: skip
         try:
             self._update(claim.pk, values, MINE, {"mine": claim.attempt})
         except JobLostTo as lost:
@@ -132,7 +157,8 @@ class Jobs:
         """
         before = {"redriven_before": self._clock.now_ms() - REDRIVE_S * 1000}
         try:
-            self._update(pk, {**self._ending(FAILED), "error": reason}, f"{OPEN} AND {NOT_REDRIVEN}", before)
+            values = {**self._ending(FAILED), "error": reason, "dead_letter": True}
+            self._update(pk, values, f"{OPEN} AND {NOT_REDRIVEN}", before)
         except JobLostTo as lost:
             if lost.item.get("status") in (QUEUED, RUNNING):
                 raise JobLost(Lost.REDRIVEN) from lost
@@ -179,6 +205,8 @@ class JobLostTo(JobLost):
 
 
 def _why(item: Mapping[str, Any], now_s: float) -> Lost:
+    if item.get("dead_letter"):
+        return Lost.GIVEN_UP  # also when it has expired: DynamoDB deletes it later, and its message may be on its way
     if not item or item.get("expires_at", float("inf")) <= now_s:
         return Lost.GONE
     if item.get("status") in FINAL:

@@ -142,3 +142,10 @@ def test_missing_permissions_are_named_with_the_statement_to_add(person: Person,
     assert said.code == (5 if command == "status" else 1)
     assert '{"Effect":"Allow","Action":"' in said.words
     assert "isn't allowed" in said.words
+
+
+def test_what_only_shows_a_plan_ends_with_what_could_not_be_looked_at(person: Person, refusing: str) -> None:
+    ends = [on(person, refusing).run(*DEV, *command) for command in (("plan",), ("up", "--plan"), ("down", "--plan"))]
+    for said in ends:
+        assert said.code == 1
+        assert said.err.splitlines()[-1].startswith("aistratus: not everything could be looked at: ")

@@ -5,6 +5,7 @@ It needs no cloud.
 
 from __future__ import annotations
 
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import fastjsonschema
 import pexpect
 import pytest
-from cli_parts import Person, program
+from cli_parts import Person, ended, program
 from documents import ERROR, PROMOTE
 
 BEFORE = """\
@@ -79,6 +80,20 @@ def test_at_a_terminal_it_asks(team: Person, answer: str, code: int, after: str)
     child.expect(pexpect.EOF)
     child.close()
     assert (child.exitstatus, text(team)) == (code, after)
+
+
+@pytest.mark.parametrize(("answer", "code", "after"), [("y", 0, AFTER), ("n", 130, BEFORE)])
+def test_a_terminal_is_asked_too_when_the_result_is_json_and_goes_elsewhere(
+    team: Person, answer: str, code: int, after: str
+) -> None:
+    keyboard, terminal = os.openpty()
+    os.write(keyboard, f"{answer}\n".encode())
+    said = ended(team.start("env", "promote", "dev", "qa", "-o", "json", stdin=terminal))
+    os.close(terminal)
+    os.close(keyboard)
+    assert "Write 1 settings to [envs.qa]? [y/N]" in said.err
+    assert (said.code, text(team)) == (code, after)
+    assert said.document["schema"] == 1
 
 
 def test_with_yes_it_does_not_ask(team: Person) -> None:

@@ -24,7 +24,7 @@ def ask(address: str, headers: dict[str, str]) -> int:
     parts = urlsplit(address)
     assert parts.hostname and parts.port
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
-    connection.putrequest("GET", "/", skip_host=True)
+    connection.putrequest("GET", f"/?{parts.query}" if parts.query else "/", skip_host=True)
     for name, value in headers.items():
         connection.putheader(name, value)
     connection.endheaders()
@@ -75,6 +75,28 @@ def test_a_web_page_can_not_call_the_endpoint(embedded_cloud: Running) -> None:
     own = urlsplit(embedded_cloud.endpoint).netloc
     assert ask(embedded_cloud.endpoint, {"Host": own, "Origin": "https://page.example"}) == 403
     assert ask(embedded_cloud.endpoint, {"Host": own, "Origin": "null"}) == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_an_image_in_a_web_page_can_not_call_the_endpoint(embedded_cloud: Running, site: str) -> None:
+    """Its GET has no Origin; the browser tells that it was a page of another site."""
+    own = urlsplit(embedded_cloud.endpoint).netloc
+    assert ask(embedded_cloud.endpoint, {"Host": own, "Sec-Fetch-Site": site}) == 403
+    assert ask(embedded_cloud.endpoint, {"Host": own, "Sec-Fetch-Site": "none"}) != 403
+    page = {"Host": own, "Sec-Fetch-Site": site, "Origin": "http://localhost:3000"}
+    assert ask(embedded_cloud.endpoint, page) != 403  # a page of this machine, which says so
+
+
+def test_a_link_carries_out_nothing(embedded_cloud: Running) -> None:
+    """Not even in a browser that tells nothing of where it comes from, and whatever signature the link has."""
+    iam = connected_to(embedded_cloud)("iam")
+    credential = "AKIAEXAMPLE%2F20260101%2Fus-east-1%2Fiam%2Faws4_request"
+    link = f"{embedded_cloud.endpoint}/?Action=CreateUser&Version=2010-05-08&UserName=of-a-page"
+    for address in (link, f"{link}&X-Amz-Credential={credential}"):
+        assert ask(address, {"Host": urlsplit(address).netloc}) == 403
+    assert "of-a-page" not in {user["UserName"] for user in iam.list_users()["Users"]}
+    signed = f"AWS4-HMAC-SHA256 Credential={credential.replace('%2F', '/')}, SignedHeaders=host, Signature=0"
+    assert ask(link, {"Host": urlsplit(link).netloc, "Authorization": signed}) == 200
 
 
 def test_a_named_port_is_used_and_must_agree_with_a_running_cloud(tmp_path: Path) -> None:

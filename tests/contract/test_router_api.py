@@ -140,7 +140,7 @@ def running(stack: Stack, token: str, job_id: str, **changed: object) -> None:
     pk = wire.job_pk(subject(token), job_id)
     item = stack.item(pk)
     assert item is not None
-    stack.put({**item, "status": "running", "attempt": 1, "text": "Grüß 🙂 Gott", **changed})
+    stack.put({**item, "status": "running", "attempt": 1, "text": "Grüß 🙂 Gott", "claim": "c1", **changed})
 
 
 def test_text_is_read_from_a_cursor_that_counts_characters(function: Function, stack: Stack, alice: str) -> None:
@@ -158,6 +158,14 @@ def test_a_new_attempt_begins_at_the_start_of_the_text(function: Function, stack
     running(stack, alice, job_id, attempt=2, text="again")
     answer = function.job(alice, job_id, after="9", attempt="1")
     assert (answer.body["restarted"], answer.body["text"], answer.body["cursor"]) == (True, "again", 5)
+
+
+def test_what_is_the_workers_own_is_not_shown(function: Function, stack: Stack, alice: str) -> None:
+    job_id = function.infer(alice, {"prompt": "greet"}, key="key-own").body["job_id"]
+    running(stack, alice, job_id, status="failed", error="no", dead_letter=True)
+    for answer in (function.job(alice, job_id), function.infer(alice, {"prompt": "greet"}, key="key-own")):
+        assert answer.body["status"] == "failed"
+        assert not {"claim", "dead_letter", "fingerprint", "owner"} & set(answer.body)
 
 
 def test_a_finished_job_tells_model_usage_and_timings(function: Function, stack: Stack, alice: str) -> None:

@@ -16,6 +16,8 @@ from router_stack import (
     Result,
     Stack,
     code,
+    denied,
+    event,
     front_of,
     moto,
     reset,
@@ -58,6 +60,18 @@ def state(stack: Stack, instance: str) -> str:
 def starts(answer: Result) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in answer.printed.splitlines()]
     return [line for line in lines if "_aws" in line]
+
+
+def silent(handler: Any, _: Any) -> None:
+    """A fault: takes the call and says nothing until the caller has gone."""
+    while handler.connection.recv(1024):
+        pass
+    handler.close_connection = True
+
+
+def tried_again(stack: Stack) -> None:
+    """Lets the short pause after an attempt that nothing came of be over."""
+    stack.put({**(stack.item(wire.WAKE_PK) or {}), "at_ms": int(time.time() * 1000) - wire.WAKE_AGAIN_S * 1000 - 1})
 
 
 def ec2_error(code_: str) -> Any:
@@ -186,11 +200,73 @@ def test_no_node_at_all_is_a_503_that_says_what_to_do(function: Function, stack:
     assert stack.jobs() == []
 
 
-def test_an_unreachable_ec2_is_a_503(function: Function, front: Front, stack: Stack, alice: str) -> None:
-    stack.node()
-    front.break_next("DescribeInstances", *[reset] * 10)
+@pytest.mark.parametrize(
+    ("operation", "fault"),
+    [
+        ("DescribeInstances", silent),
+        ("DescribeInstances", reset),
+        ("StartInstances", silent),
+        ("StartInstances", ec2_error("RequestLimitExceeded")),
+    ],
+    ids=["silent look", "broken look", "silent start", "throttled start"],
+)
+def test_a_prompt_is_taken_when_ec2_does_not_answer_and_the_next_poll_tries_anew(
+    function: Function, front: Front, stack: Stack, alice: str, operation: str, fault: Any
+) -> None:
+    instance = stack.node()
+    front.break_next(operation, fault)
     answer = function.infer(alice, {"prompt": "hello"})
-    assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)
+    assert (answer.status, answer.body["node"], answer.body["status"]) == (202, "starting", "queued")
+    assert front.operations.count(operation) == 1
+    assert starts(answer) == []
+    assert len(stack.messages()) == 1
+    item = stack.item(wire.WAKE_PK)
+    assert item is not None
+    assert (item["state"], "EC2 doesn't answer" in item["reason"]) == ("asleep", True)
+    assert item["at_ms"] <= time.time() * 1000 - (wire.WAKE_AGAIN_S - 1) * 1000  # the next attempt is due in a second
+
+    tried_again(stack)
+    woken = function.job(alice, answer.body["job_id"])
+    assert (woken.status, woken.body["node"], len(starts(woken))) == (200, "starting", 1)
+    assert state(stack, instance) in ("pending", "running")
+    assert (stack.item(wire.WAKE_PK) or {})["state"] == "starting"
+
+
+def test_a_prompt_with_little_time_left_is_taken_without_asking_ec2(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    instance = stack.node()
+    asked = event("POST /infer", alice, body=json.dumps({"prompt": "hello"}))
+    answer = function.invoke(asked, remaining_ms=6_000)
+    assert (answer.status, answer.body["node"], answer.body["status"]) == (202, "starting", "queued")
+    assert not {"DescribeInstances", "StartInstances"} & set(front.operations)
+    assert "boto3" not in answer.modules
+    assert len(stack.messages()) == 1
+    tried_again(stack)
+    assert function.job(alice, answer.body["job_id"]).body["node"] == "starting"
+    assert state(stack, instance) in ("pending", "running")
+
+
+def test_whoever_asks_right_after_an_attempt_that_came_to_nothing_is_told_starting(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    stack.node()
+    stack.put({"pk": wire.WAKE_PK, "at_ms": int(time.time() * 1000), "state": "asleep", "reason": "EC2"})
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert front.operations.count("DescribeInstances") == 0
+
+
+def test_a_ledger_that_does_not_answer_loses_no_prompt_and_one_that_refuses_is_a_503(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    stack.node()
+    front.break_next("GetParameter", silent)
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert (answer.status, answer.body["node"]) == (202, "starting")
+    tried_again(stack)
+    front.break_next("GetParameter", denied)
+    assert function.infer(alice, {"prompt": "hello"}).status == 503
+    assert len(stack.jobs()) == 1
 
 
 def test_a_node_that_was_replaced_is_looked_up_again(function: Function, stack: Stack, alice: str) -> None:

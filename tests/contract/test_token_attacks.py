@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from jose import jws
 from jose.utils import base64url_encode
 from router_stack import Function, Signer, Stack, claims_of, code, front_of, moto, runtime
-from test_router_tokens import read, signer
+from test_router_tokens import read
 
 
 @pytest.fixture(scope="module")
 def pool_key() -> Signer:
-    return signer("pool-key")
+    return Signer.create("pool-key")
 
 
 @pytest.fixture(scope="module")

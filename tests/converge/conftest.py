@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from converge_engine import Engine, cloud
@@ -18,11 +19,16 @@ from aistratus.trace import Meter
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cloud_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded cloud keeps what it has on disk."""
+    return tmp_path_factory.mktemp("cloud")
+
+
+@pytest.fixture(scope="session")
+def endpoint(cloud_folder: Path) -> Iterator[str]:
     """The address of an AWS account in memory: the embedded cloud, in a process of its own."""
-    state_dir = tmp_path_factory.mktemp("cloud")
-    yield process.ensure(state_dir=state_dir, strict=True).endpoint
-    process.stop(state_dir)
+    yield process.ensure(state_dir=cloud_folder, strict=True).endpoint
+    process.stop(cloud_folder)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from converge_engine import Engine
 from lost_answers import lose_answers
 from perturb_network import ELSEWHERE, PERTURB
@@ -218,6 +219,20 @@ def test_lost_answers_make_nothing_twice_and_stop_nothing(
         assert engine.plan(*stack()).empty
     outcome = engine.down(*stack())
     assert outcome.ok and not outcome.left
+
+
+def test_a_create_for_which_no_connection_comes_about_is_sent_again(aws: Cloud, engine: Engine) -> None:
+    asked: list[str] = []
+
+    def no_route(request: Any, **_: Any) -> None:
+        asked.append(request.url)
+        if len(asked) < 3:
+            raise EndpointConnectionError(endpoint_url=request.url)
+
+    aws._clients.get("ec2", retries=False).meta.events.register("before-send.ec2.CreateVpc", no_route)
+    engine.up(network()["vpc"])
+    assert len(asked) == 3
+    assert engine.plan(network()["vpc"]).empty
 
 
 def test_down_leaves_nothing_and_down_again_is_fine(aws: Cloud, engine: Engine) -> None:

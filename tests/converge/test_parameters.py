@@ -209,6 +209,16 @@ def test_a_claim_that_a_dead_process_left_does_not_bar_the_lock(store: SsmStore,
     assert "whose process has ended" in lock(ledger, holder(1), dead=frozenset({98, 99})).take()
 
 
+def test_a_renewed_lock_lasts_longer_and_no_claim_is_left(store: SsmStore, ledger: Ledger) -> None:
+    mine = lock(ledger, holder())
+    mine.take()
+    assert [mine.renew(7200), mine.renew(9000)] == ["", ""]
+    assert json.loads(store.get([ledger.name("lock")])[ledger.name("lock")].value)["expires"] == NOW + 9000
+    assert ledger.everything() == [ledger.name("lock")]
+    lock(ledger, holder(2)).take(steal=True)
+    assert "taken over by `aistratus up` of ann@laptop (process 2)" in mine.renew(9000)
+
+
 def test_an_unreadable_lock_is_taken_over(store: SsmStore, ledger: Ledger) -> None:
     store.create(ledger.name("lock"), "rubbish", key="lock")
     assert "no readable owner" in lock(ledger, holder()).take()

@@ -91,7 +91,10 @@ def test_dead_letters_are_shown_without_their_prompts_and_stay(line: Line) -> No
 
 
 def test_they_go_back_as_jobs_that_a_worker_takes(line: Line) -> None:
-    failed = line.job("failed", status=wire.FAILED, attempt=3, error="no", text="half", expires_at=int(time.time()) + 9)
+    failed = line.job(
+        "failed", status=wire.FAILED, attempt=3, error="no", text="half", expires_at=int(time.time()) + 9,
+        claim="failed", dead_letter=True,
+    )  # fmt: skip
     gone = line.job("gone", "other")
     assert line.put_back() == redrive.Returned(sent=2)
     assert (line.look(), redrive.count(line.aws, line.dead["url"])) == ([], 0)
@@ -100,8 +103,9 @@ def test_they_go_back_as_jobs_that_a_worker_takes(line: Line) -> None:
     for job in (failed, gone):
         item = line.item(job)
         assert (item["status"], item["attempt"], item["text"], "error" in item) == (wire.QUEUED, 0, "", False)
+        assert not {"claim", "dead_letter"} & set(item), "or the next claim would seem a repeated one, or given up"
         assert item["expires_at"] > time.time() + 3_600
-        assert worker.claim(job.pk).attempt == 1
+        assert worker.claim(job.pk, job.job_id).attempt == 1
 
 
 def test_what_was_answered_or_cancelled_after_all_stays_so(line: Line) -> None:
@@ -149,7 +153,7 @@ def test_a_run_that_dies_is_repeated_and_sends_nothing_twice(line: Line, dies_at
         line.put_back(seen)
     events.unregister(f"before-call.sqs.{dies_at}", die)
     worker = Jobs(line.aws.dynamodb, line.table, "model", AwsTime())
-    worker.claim(job.pk)  # by now an answer is being written
+    worker.claim(job.pk, job.job_id)  # by now an answer is being written
     assert line.put_back() == redrive.Returned(sent=1)
     assert line.item(job)["attempt"] == 1
     assert [job.job_id for job in line.waiting()] == ["once"]

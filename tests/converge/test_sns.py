@@ -61,9 +61,9 @@ def click(aws: Cloud, mailbox: Path, person: str) -> None:
 
 
 @pytest.fixture
-def mailbox(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mailbox(endpoint: str, cloud_folder: Path) -> Path:
     """Where the embedded cloud writes the mails that it would send."""
-    return next(tmp_path_factory.getbasetemp().glob("cloud*")) / "mail.jsonl"
+    return cloud_folder / "mail.jsonl"
 
 
 def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, engine: Engine) -> None:

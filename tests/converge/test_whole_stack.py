@@ -356,5 +356,7 @@ def test_a_stranger_with_exactly_our_name_is_refused_in_a_sentence_and_left_alon
     assert {change.key for change in outcome.failures} <= set(refused)
     assert {change.action for change in outcome.changes if change.key in refused} <= {"failed", "blocked"}
 
-    env.down()
+    removed = env.down()
+    assert not removed.ok
+    assert {change.key for change in removed.changes if change.action in ("failed", "blocked")} == set(refused)
     assert theirs(account, before) == strangers

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from account_listing import Shape, difference
-from death import changed_package, die, kills
+from death import Case, changed_package, die, kills, proven, tally
 from env_on_cloud import Env, WarmCommand
 
 SAMPLE = 5
@@ -65,6 +65,18 @@ def test_a_command_really_dies_and_what_it_had_begun_stays(
     assert env.shape() == Counter()
 
 
+def test_what_outlived_its_death_is_told_and_counts_for_nothing() -> None:
+    def case(k: int, died: bool, failure: str = "") -> Case:
+        return Case("up", k, after=False, died=died, operation="", failure=failure)
+
+    cases = [case(1, True), case(2, True, "left over"), case(3, True), case(4, False), case(5, False, "no end")]
+    counted = tally([*cases, case(0, False, "left in the account")], ["up", "down"])
+    assert counted["up"] == {"cases": 5, "died": 3, "survived": 2, "converged": 2}
+    assert proven(counted, ["up"])
+    assert not proven(tally([case(1, False)], ["up"]), ["up"])
+    assert not proven(counted, ["down"]), "no case at all"
+
+
 @pytest.fixture(scope="module")
 def another() -> Iterator[WarmCommand]:
     """The command line after a day of work on the router."""
@@ -85,7 +97,8 @@ def test_a_deploy_that_is_killed_and_run_again_publishes_the_new_code_once(
         wanted[turn] = env.shape()
     for number, kill in enumerate(kills("deploy", calls, DEPLOYS)):
         turn = (number + 1) % 2
-        die(env, kill, warm=turns[turn])
+        died, _ = die(env, kill, warm=turns[turn])
+        assert died, kill
         env.must("up", warm=turns[turn])
         found = env.shape()
         assert found == wanted[turn], difference(found, wanted[turn])

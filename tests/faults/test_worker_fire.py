@@ -9,10 +9,11 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from worker_siege import ECHO, Rig, await_value, besiege, dead_bodies, poisons, send_body
+from worker_siege import ECHO, Outcome, Rig, await_value, besiege, dead_bodies, poisons, send_body, strike, target
 
 from aistratus import wire
 from aistratus.local import process
@@ -37,10 +38,37 @@ def rig(endpoint: str, tmp_path: Path) -> Iterator[Rig]:
 
 def test_under_random_kills_each_job_is_answered_once_and_in_its_order(rig: Rig) -> None:
     outcome = besiege(rig, jobs=20, conversations=5, kills=5, seed=11)
-    assert outcome.done + outcome.failed == outcome.jobs == 20, outcome
-    assert outcome.failed == outcome.dead_letters, outcome
-    assert not outcome.wrong and not outcome.order and not outcome.changed and not outcome.answered_twice, outcome
+    assert outcome.kept and outcome.jobs == 20, outcome
     assert outcome.second_attempts and sum(outcome.kills.values()) == 5, "the fire has hit something"
+
+
+def test_a_siege_in_which_jobs_fail_is_lost() -> None:
+    good = Outcome(
+        jobs=2, done=2, failed=0, dead_letters=0, second_attempts=1, wrong=[], order=[], changed=[], answered_twice=[],
+        kills={},
+    )  # fmt: skip
+    assert good.kept
+    for bad in ({"done": 0, "failed": 2, "dead_letters": 2}, {"done": 1}, {"dead_letters": 1}, {"order": ["a"]}):
+        assert not replace(good, **bad).kept, bad
+
+
+def test_the_killer_spares_what_was_received_since_it_aimed(rig: Rig) -> None:
+    worker = rig.start(WORKER_ECHO_DELAY_MS="50")
+    assert target(worker) is None
+    first = rig.send(rig.job("first"))
+    worker.await_event("job_received", job=first.job_id)
+    aimed = target(worker)
+    second = rig.send(rig.job("second " * 14))
+    worker.await_event("job_received", job=second.job_id)
+    child = worker.child()
+    assert aimed is not None and not any(strike(worker, victim, aimed) for victim in ("worker", "model process"))
+    assert worker.process.poll() is None and child.is_running()
+    rig.await_text(second)
+    latest = target(worker)
+    assert latest is not None and strike(worker, "model process", latest)
+    worker.await_event("job_received", job=second.job_id, receives=2)
+    assert target(worker) is None, "a second receive is spared"
+    assert [rig.await_final(job)["text"] for job in (first, second)] == [first.prompt, second.prompt]
 
 
 def test_poison_ends_in_the_dead_letter_queue_with_the_reason_in_its_job(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from aistratus.core import resource
-from aistratus.core.errors import Failure, Interrupted
+from aistratus.core.errors import Failure, Interrupted, Stranger
 from aistratus.core.execute import Outcome, Run
 from aistratus.core.graph import Stack
 from aistratus.core.ledger import Ledger, Parameter
@@ -19,11 +19,17 @@ from aistratus.core.resource import Found, Ref, Resource, reconciles
 
 
 class World:
-    """A cloud that is a dictionary; `broken` names the keys whose next change fails, `log` says what happened."""
+    """A cloud that is a dictionary.
+
+    `broken` names the keys whose next change fails, `strange` those that have lost their tags, `unlisted` says why
+    nothing can be listed, and `log` what happened.
+    """
 
     def __init__(self) -> None:
         self.things: dict[str, Found] = {}
         self.broken: dict[str, Exception] = {}
+        self.strange: set[str] = set()
+        self.unlisted: Exception | None = None
         self.log: list[str] = []
         self.lock = threading.Lock()
         self.on_change: Any = None
@@ -57,6 +63,8 @@ class Box(Resource):
 
 
 def find_box(world: World, want: Box) -> Found | None:
+    if want.key in world.strange:
+        raise Stranger(f"{want.key} isn't ours")
     return world.things.get(want.key)
 
 
@@ -67,7 +75,9 @@ def remove_box(world: World, have: Found) -> None:
 
 
 def owned_boxes(world: World) -> list[Found]:
-    return list(world.things.values())
+    if world.unlisted is not None:
+        raise world.unlisted
+    return [found for found in world.things.values() if found.state.key not in world.strange]
 
 
 @reconciles(Box, find=find_box, remove=remove_box, owned=owned_boxes)
@@ -285,6 +295,24 @@ def test_ctrl_c_during_the_last_removal_is_no_proof_that_nothing_is_left(world: 
     world.on_change = lambda key: stop.set() if key == "outer" else None
     outcome = run(world, STACK, stop=stop).down(survey(STACK, world))
     assert outcome.interrupted and not outcome.ok
+
+
+def test_what_lost_its_tags_is_not_proved_to_be_gone_because_no_listing_shows_it(world: World) -> None:
+    memory = Memory()
+    up(world, STACK, memory=memory)
+    world.strange = {"outer"}
+    outcome = run(world, STACK, memory).down(survey(STACK, world))
+    assert not outcome.ok and actions(outcome)["outer"] == "failed"
+    assert set(world.things) == {"outer"}
+    assert list(memory.values) == ["/t/e/outer"], "its record stays: it may be ours after all"
+
+
+def test_a_kind_that_cannot_be_listed_holds_nothing_back_and_is_told(world: World) -> None:
+    up(world, STACK)
+    world.unlisted = Failure("denied")
+    outcome = run(world, STACK).down(survey(STACK, world))
+    assert world.things == {}
+    assert not outcome.ok and [str(error) for error in outcome.unlisted] == ["denied"]
 
 
 def test_down_names_what_is_left(world: World) -> None:

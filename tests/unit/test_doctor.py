@@ -31,7 +31,13 @@ def test_an_answer_without_a_time_is_no_proof_of_a_wrong_clock() -> None:
 
 @pytest.mark.parametrize(
     ("region", "state"),
-    [("eu-central-1", "ok"), ("cn-north-1", "ok"), ("eu-central-9", "warn"), ("mars-north-1", "fail")],
+    [
+        ("eu-central-1", "ok"),
+        ("us-gov-west-1", "ok"),
+        ("cn-north-1", "fail"),
+        ("eu-central-9", "warn"),
+        ("mars-north-1", "fail"),
+    ],
 )
 def test_a_region_that_cannot_be_is_found(region: str, state: str) -> None:
     assert check_region(region).state == state

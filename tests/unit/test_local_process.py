@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from aistratus.local import process
-from aistratus.local.hosts import is_own_host, is_own_origin
+from aistratus.local.hosts import is_from_page, is_link_to_an_action, is_own_host, is_own_origin
 from aistratus.local.process import CloudGone, Record
 
 
@@ -115,3 +115,36 @@ def test_only_programs_send_no_origin() -> None:
     assert is_own_origin(None)
     assert not is_own_origin("null")
     assert not is_own_origin("https://evil.example")
+
+
+@pytest.mark.parametrize(
+    ("origin", "site", "from_page"),
+    [
+        (None, None, False),
+        (None, "none", False),
+        (None, "same-origin", False),
+        (None, "same-site", True),
+        (None, "cross-site", True),
+        (None, "anything", True),
+        ("http://localhost:3000", "cross-site", False),
+        ("https://evil.example", None, True),
+        ("https://evil.example", "same-origin", True),
+    ],
+)
+def test_what_a_page_from_elsewhere_sends_is_known(origin: str | None, site: str | None, from_page: bool) -> None:
+    assert is_from_page(origin, site) == from_page
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "authorization", "link"),
+    [
+        ("GET", "Action=CreateUser", "", True),
+        ("HEAD", "a=b&Action=", "", True),
+        ("GET", "Action=CreateUser&X-Amz-Signature=0", "", True),
+        ("GET", "Action=CreateUser", "AWS4-HMAC-SHA256 Credential=…", False),
+        ("POST", "Action=CreateUser", "", False),
+        ("GET", "list-type=2", "", False),
+    ],
+)
+def test_an_address_that_names_an_operation_is_known(method: str, query: str, authorization: str, link: bool) -> None:
+    assert is_link_to_an_action(method, query, authorization) == link

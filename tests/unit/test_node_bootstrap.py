@@ -45,7 +45,8 @@ PROGRAMS = {
     """,
     "python3.11": """
         [[ $2 == venv ]] || exec "$PYTHON" -S "$@"
-        mkdir -p "$3/bin"; echo '#!/bin/sh' >"$3/bin/pip"; chmod +x "$3/bin/pip"
+        mkdir -p "$3/bin"; echo '#!/bin/sh
+        echo "pip $*" >>"$ROOT/asked"' >"$3/bin/pip"; chmod +x "$3/bin/pip"
     """,
     "aws": """
         from=$4 to=$5 bucket=s3://bucket
@@ -146,6 +147,8 @@ def test_a_boot_starts_the_worker_of_the_manifest_and_the_next_one_leaves_it_alo
     status, asked = machine.boot()
     assert status == 0
     assert "systemctl restart aistratus-worker.service" in asked
+    (installed,) = (line for line in asked if line.startswith("pip install"))
+    assert "--require-hashes --only-binary :all:" in installed  # what was altered, or would run code, isn't installed
     worker = machine.read("opt/aistratus/worker.env").splitlines()
     assert {"WORKER_QUEUE_URL=https://queue", "WORKER_INSTANCE_ID=i-1", f"WORKER_MODEL_SHA256={SHA256}"} <= set(worker)
     assert (machine.root / f"bucket/models/{SHA256}.gguf").read_bytes() == MODEL  # so that it is fetched once

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,9 +152,25 @@ def test_the_worker_holds_its_code_the_contract_and_its_requirements() -> None:
     found = names(content)
     rooms = {name.split("/")[1] for name in found if name.startswith("aistratus/")}
     assert rooms == {"__init__.py", "wire.py", "worker"}
-    lines = zipfile.ZipFile(io.BytesIO(content)).read("requirements.txt").decode().splitlines()
-    assert all(line.count("==") == 1 and "://" not in line for line in lines)
-    assert {line.split("==")[0] for line in lines} >= set(WORKER_ROOTS)
+    assert "requirements.txt" in found
+
+
+def test_the_node_takes_only_files_whose_hash_is_locked() -> None:
+    text = zipfile.ZipFile(io.BytesIO(worker_zip().content)).read("requirements.txt").decode()
+    versions: dict[str, str] = {}
+    for entry in text.replace(" \\\n", "").splitlines():
+        told, *hashes = entry.split("    --hash=")
+        name, version = told.split("==")
+        versions[name] = version
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in hashes), name
+    assert versions == dict(WORKER)
+    assert set(WORKER_ROOTS) <= versions.keys()
+
+
+def test_what_the_node_installs_is_what_is_locked() -> None:
+    script = ROOT / "scripts" / "lock" / "worker.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the node runs Linux, and needs differ by platform")

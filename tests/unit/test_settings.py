@@ -122,6 +122,27 @@ def test_every_wrong_value_is_told_at_once(tmp_path: Path) -> None:
     assert "1, 3, 5, 7, 14, 30" in told
 
 
+@pytest.mark.parametrize("path", ["/queue-health", "/openapi.json", "/infer"])
+def test_the_health_check_takes_no_other_routes_path(tmp_path: Path, path: str) -> None:
+    told = refusal(tmp_path, f'[api]\nhealth_path = "{path}"\n')
+    assert f"(/aistratus.toml, line 2): {path} is another route of this API; use /health" in told
+
+
+def test_the_health_check_hides_no_job(tmp_path: Path) -> None:
+    told = refusal(tmp_path, '[api]\nhealth_path = "/jobs/health"\n')
+    assert "/jobs/health is where a job of that name is read (GET /jobs/{id}); use /health" in told
+    for free in ("/jobs", "/jobs/health/deep", "/infer/health"):
+        assert settings(tmp_path, f'[api]\nhealth_path = "{free}"\n').api.health_path == free
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "cn-northwest-1", "us-iso-east-1", "us-isob-east-1"])
+def test_a_region_with_other_endpoints_is_refused_with_the_reason(tmp_path: Path, region: str) -> None:
+    told = refusal(tmp_path, f'region = "{region}"\n')
+    assert "endpoints of its own, outside amazonaws.com" in told
+    assert "choose another, for example eu-central-1" in told
+    assert settings(tmp_path, 'region = "us-gov-west-1"\n').region == "us-gov-west-1"
+
+
 @pytest.mark.parametrize("path", ["/ping", "/sping"])
 def test_paths_that_aws_answers_itself_are_refused_with_the_reason(tmp_path: Path, path: str) -> None:
     told = refusal(tmp_path, f'[api]\nhealth_path = "{path}"\n')
