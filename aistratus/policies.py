@@ -83,9 +83,19 @@ def allow(actions: list[str], *resources: str, **conditions: Any) -> Document:
 # --- who may assume a role -----------------------------------------------------------------------------
 
 
-def trust(service: str) -> Document:
-    """Lets one AWS service (`lambda.amazonaws.com`) assume the role."""
-    return document({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"})
+def trust(service: str, *, account: str | None = None) -> Document:
+    """Lets one AWS service (`lambda.amazonaws.com`) assume the role.
+
+    Args:
+        account: only on behalf of something in this account, so that nobody gets the service to use the role for them.
+            AWS asks for it where a service sends the key (Scheduler user guide, "Confused deputy prevention"; CodeBuild
+            user guide, "Allow CodeBuild to interact with other AWS services"). Lambda and EC2 promise no such thing
+            for their functions' and instances' roles, and a role that can't be assumed would be worse.
+    """
+    statement: Document = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    if account is not None:
+        statement["Condition"] = {"StringEquals": {"aws:SourceAccount": account}}
+    return document(statement)
 
 
 # --- the router --------------------------------------------------------------------------------------------

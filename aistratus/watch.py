@@ -1,8 +1,8 @@
 """What the env's one dashboard shows: pure data, made of other resources' outputs.
 
 The widgets name about fifteen metrics. Of them two are our own and may cost something (see `resources/metric_filters`):
-the tokens a second, drawn from the worker's log, and the starts of the node, which the router emits. The others AWS
-publishes for nothing.
+the tokens a second, drawn from the worker's log, and the starts of the node, which the router emits (also for all envs
+together, which no widget shows). The others AWS publishes for nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def namespace(env: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What the dashboard is about: names and ids, or `Ref`s to them. `node` is left out where there is none."""
+    """What the dashboard is about: names and ids, or `Ref`s to them."""
 
     env: str
     region: str
@@ -42,7 +42,7 @@ class Watched:
     stage: str
     queue: Ref
     dead_letters: Ref
-    node: Ref | None
+    node: Ref
     alarms: tuple[Ref, ...]
 
 
@@ -75,11 +75,11 @@ def dashboard(watched: Watched) -> Json:
             stat="Maximum",
         ),
         _graph("Tokens a second", watched.region, [[namespace(watched.env), TOKENS, {"label": "tokens/s"}]]),
-        *_node(watched),
+        _node(watched),
         _graph(
-            "Starts of sleeping nodes, all envs",
+            "Starts of the sleeping node",
             watched.region,
-            [[OWN_NAMESPACE, STARTS, "Reason", "ColdBoot", {"label": STARTS}]],
+            [[OWN_NAMESPACE, STARTS, "Env", watched.env, "Reason", "ColdBoot", {"label": STARTS}]],
             stat="Sum",
         ),
         _graph(
@@ -94,16 +94,14 @@ def dashboard(watched: Watched) -> Json:
     return {"widgets": [_placed(widget, number) for number, widget in enumerate([*graphs, alarms])]}
 
 
-def _node(watched: Watched) -> list[Json]:
+def _node(watched: Watched) -> Json:
     """A stopped instance has no status checks, so that their number says whether it runs."""
-    if watched.node is None:
-        return []
     instance = ["InstanceId", watched.node]
     rows: list[Row] = [
         ["AWS/EC2", "StatusCheckFailed", *instance, {"stat": "SampleCount", "label": "minutes running of 5"}],
         ["AWS/EC2", "CPUUtilization", *instance, {"stat": "Average", "label": "processor, %", "yAxis": "right"}],
     ]
-    return [_graph("Node", watched.region, rows)]
+    return _graph("Node", watched.region, rows)
 
 
 def _graph(title: str, region: str, rows: list[Row], *, stat: str = "Average", period: int = PERIOD_S) -> Json:

@@ -27,8 +27,13 @@ def up(
     replace: Annotated[
         bool, typer.Option("--replace", help="Allow making anew what can't be changed in place")
     ] = False,
-    only: Annotated[list[str] | None, typer.Option(help="Just this key and what it stands on (repeatable)")] = None,
-    no_node: Annotated[bool, typer.Option("--no-node", help="Leave the EC2 instance out")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Change just this key (repeatable); what it stands on is made only where it is missing"),
+    ] = None,
+    no_node: Annotated[
+        bool, typer.Option("--no-node", help="Leave the EC2 instance alone, and the alarm and dashboard that watch it")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="End only when the worker is ready")] = False,
     steal_lock: Annotated[
         bool, typer.Option("--steal-lock", help="Take over the lock of a command that has died")
@@ -50,7 +55,7 @@ def up(
     begun = session.clock.now()
     with ending_gently(session):
         show.heading(session, console)
-        stack = session.describe(node=not no_node)
+        stack = session.stack.without(["node"]) if no_node else session.stack
         stack = stack.only(only) if only else stack
         aws = session.cloud.fresh()
         planned = _look(aws, stack, session, anew=replace)
@@ -203,6 +208,7 @@ def _show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> N
     different = (change for change in planned.changes if change.action != "unchanged")
     show.priced(different, console, quotes, stack.group_of)
     console.print(show.counted(planned.changes) or f"nothing to do: {len(planned.changes)} resources as declared")
+    _tell_as_found(planned.changes, show.people(session.options))
     show.people(session.options).print(quotes.told(planned.changes), markup=False)
     _warn_of_cutting_off(session, planned, console)
     if not planned.empty and not planned.survey.failed:
@@ -248,6 +254,7 @@ def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
     console = show.people(session.options)
     done = sum(change.action in ("create", "update", "replace", "delete") for change in outcome.changes)
     console.print(f"{len(outcome.changes)} resources, {done} changed, {seconds:.1f} s")
+    _tell_as_found(outcome.changes, console)
     if told := _saved(session, outcome):
         console.print(told, markup=False)
     if _is_cut_off(session, outcome):
@@ -263,6 +270,12 @@ def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
     if outcome.ok and url:
         show.results(session.options).print(f"API: {url}", markup=False)
         console.print(f'Next: aistratus{_option(session)} chat "How do I stop the GPU?"')
+
+
+def _tell_as_found(changes: Iterable[Change], console: Console) -> None:
+    """What `--only` has left as it is although it isn't as declared."""
+    if left := [change.key for change in changes if change.action == "unchanged" and change.changes]:
+        console.print(f"left as they are, though not as declared: {', '.join(left)}", markup=False)
 
 
 def _saved(session: Session, outcome: Outcome) -> str:

@@ -73,13 +73,9 @@ class Session:
     @cached_property
     def stack(self) -> Stack:
         """The declared stack of this env."""
-        return self.describe()
-
-    def describe(self, *, node: bool = True) -> Stack:
-        """The declared stack, with or without the EC2 instance."""
         from aistratus.stack import describe  # here, because `chat` needs no resource kinds
 
-        return describe(self.settings, self.names, shipped(self.settings), node=node)
+        return describe(self.settings, self.names, shipped(self.settings))
 
     @property
     def quotes(self) -> Quotes:

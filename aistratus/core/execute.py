@@ -85,7 +85,7 @@ class Run:
         off = {resource.key for resource in self.stack.unwanted}
 
         def visit(key: str) -> Change:
-            change = compare(self.stack.by_key[key], self.aws, survey, outputs)
+            change = compare(self.stack.by_key[key], self.aws, survey, outputs, as_found=key in self.stack.as_found)
             if key in removed:
                 change = replace(removed[key], found=None)
             if change.error is not None:

@@ -11,7 +11,7 @@ it that exists is taken away by `up`, and whoever has to know all that may exist
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -37,12 +37,16 @@ class Stack:
     Both may be given by the group that they belong to (`network`, `data` …). Groups are for people who read a plan or
     a picture; nothing is decided by them.
 
+        as_found: keys of what is left as it is where it is there, however it differs, and only made where it is
+            missing.
+
     Raises:
         Failure: two resources share a key, a `Ref` leads out of the stack, something wanted refers to something
             unwanted, or the references form a circle.
     """
 
-    def __init__(self, resources: Declared, unwanted: Declared = ()) -> None:
+    def __init__(self, resources: Declared, unwanted: Declared = (), *, as_found: frozenset[str] = frozenset()) -> None:
+        self.as_found = as_found
         self.groups, self._unwanted = _by_group(resources), _by_group(unwanted)
         self.resources = tuple(resource for group in self.groups.values() for resource in group)
         self.unwanted = tuple(resource for group in self._unwanted.values() for resource in group)
@@ -69,29 +73,53 @@ class Stack:
 
     def plus(self, group: str, resources: Iterable[Resource], unwanted: Iterable[Resource]) -> Stack:
         """The same stack with one more group, which may refer to all that is there."""
-        return Stack({**self.groups, group: resources}, {**self._unwanted, group: unwanted})
+        return Stack({**self.groups, group: resources}, {**self._unwanted, group: unwanted}, as_found=self.as_found)
 
     def only(self, keys: Iterable[str]) -> Stack:
-        """The part of the stack with these keys and all that they stand on.
+        """The part of the stack with these keys; what they stand on comes along, to be left as it is found.
 
-        A key that is switched off brings along what is switched off and stands on it, since that has to go first.
+        A key that is switched off brings along what is switched off and stands on it, since that has to go first, and
+        goes with what is switched off and it stands on.
         """
         off = {resource.key for resource in self.unwanted}
         above = reverse(self.whole.graph)
+        chosen = set(keys)
+        self._must_know(chosen)
         kept: set[str] = set()
-        todo = list(keys)
+        todo = list(chosen)
         while todo:
             key = todo.pop()
-            if key not in self.whole.by_key:
-                raise UsageError(f"there is no resource {key!r}", todo=f"the keys are {', '.join(self.whole.by_key)}")
             if key not in kept:
                 kept.add(key)
                 todo.extend(self.whole.graph[key])
                 todo.extend(above[key] if key in off else ())
-        return Stack(
-            {name: [resource for resource in group if resource.key in kept] for name, group in self.groups.items()},
-            {name: [resource for resource in group if resource.key in kept] for name, group in self._unwanted.items()},
+        return self._part(kept, as_found=frozenset(kept - chosen - off) | self.as_found & kept)
+
+    def without(self, keys: Iterable[str]) -> Stack:
+        """The stack without these keys and without all that stands on them: neither wanted nor unwanted."""
+        keys = set(keys)
+        self._must_know(keys)
+        above = reverse(self.whole.graph)
+        gone: set[str] = set()
+        todo = list(keys)
+        while todo:
+            key = todo.pop()
+            if key not in gone:
+                gone.add(key)
+                todo.extend(above[key])
+        return self._part(self.whole.by_key.keys() - gone, as_found=self.as_found - gone)
+
+    def _must_know(self, keys: Iterable[str]) -> None:
+        for key in sorted(keys):
+            if key not in self.whole.by_key:
+                raise UsageError(f"there is no resource {key!r}", todo=f"the keys are {', '.join(self.whole.by_key)}")
+
+    def _part(self, kept: Collection[str], *, as_found: frozenset[str]) -> Stack:
+        wanted, unwanted = (
+            {name: [resource for resource in group if resource.key in kept] for name, group in groups.items()}
+            for groups in (self.groups, self._unwanted)
         )
+        return Stack(wanted, unwanted, as_found=as_found)
 
 
 def _by_group(declared: Declared) -> Groups:

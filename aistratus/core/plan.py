@@ -38,7 +38,10 @@ class Aws(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """One line of a plan or of a run's report."""
+    """One line of a plan or of a run's report.
+
+    changes: how what is there differs; of something `unchanged`, because it is to be left as it is found.
+    """
 
     resource: Resource
     action: Action
@@ -108,7 +111,7 @@ def plan(stack: Stack, aws: Aws, found: Survey, *, anew: bool = False) -> Plan:
     outputs = found.outputs
     changes = []
     for key in stack.order:
-        change = compare(stack.by_key[key], aws, found, outputs, anew=anew)
+        change = compare(stack.by_key[key], aws, found, outputs, anew=anew, as_found=key in stack.as_found)
         if change.action in ("create", "replace"):
             outputs[key] = {}
         changes.append(change)
@@ -116,9 +119,19 @@ def plan(stack: Stack, aws: Aws, found: Survey, *, anew: bool = False) -> Plan:
 
 
 def compare(
-    resource: Resource, aws: Aws, found: Survey, outputs: Mapping[str, Mapping[str, str]], *, anew: bool = False
+    resource: Resource,
+    aws: Aws,
+    found: Survey,
+    outputs: Mapping[str, Mapping[str, str]],
+    *,
+    anew: bool = False,
+    as_found: bool = False,
 ) -> Change:
-    """The line of one resource, given the ids that its references may use."""
+    """The line of one resource, given the ids that its references may use.
+
+    Args:
+        as_found: what is there does, however it differs: it has no more than its differences told.
+    """
     if error := found.failed.get(resource.key):
         return Change(resource, "failed", error=error)
     have, want = found.found.get(resource.key), resource.resolve(outputs)
@@ -127,6 +140,8 @@ def compare(
     differences = diff(want, have, aws.tags(resource.key), anew=anew)
     if not differences:
         return Change(resource, "unchanged", found=have)
+    if as_found:
+        return Change(resource, "unchanged", differences, found=have)
     fixed = {difference.field for difference in differences} & resource.replace_on
     return Change(resource, "replace" if fixed else "update", differences, found=have)
 

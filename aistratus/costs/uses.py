@@ -90,11 +90,6 @@ def _rule(declared: Any) -> tuple[Use, ...]:
     return _runs(declared, str(getattr(declared, "schedule", None) or ""))
 
 
-def _schedule(declared: Any) -> tuple[Use, ...]:
-    runs = _runs(declared, str(declared.expression))
-    return (*runs, Use(("scheduler", "runs"), month=runs[0].month))
-
-
 def _runs(declared: Any, expression: str) -> tuple[Use, ...]:
     """The runs of a function that is called by the clock."""
     runs = runs_a_month(expression) if getattr(declared, "enabled", True) else NOTHING
@@ -121,7 +116,6 @@ TAKES: Mapping[str, Callable[[Any], tuple[Use, ...]]] = {
     "Alarm": _alarm,
     "Dashboard": _each(("cloudwatch", "dashboard")),
     "EventRule": _rule,
-    "Schedule": _schedule,
 }
 
 
@@ -142,6 +136,8 @@ METERED: Mapping[str, tuple[Item, ...]] = {
     "TopicSubscription": (("sns", "emails"),),
     "BuildProject": (("codebuild", "arm1.small"), ("codebuild", "general1.small")),
     "Repository": (("ecr", "storage"),),
+    # AWS gives away 14 million runs a month, and no schedule that runs once a day is ever seen on a bill.
+    "Schedule": (("scheduler", "runs"), ("lambda", "requests"), ("lambda", "duration-arm")),
 }
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.resource import Found, Ref, Resource, reconciles, unordered
-from aistratus.resources.calls import unless_gone
+from aistratus.resources.calls import tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"ResourceNotFound", "ResourceNotFoundException"})
 """DeleteAlarms says the first, the calls about tags say the second."""
@@ -94,13 +94,13 @@ def ensure_alarm(aws: Cloud, want: Alarm, have: Found | None, changes: frozenset
             "cloudwatch",
             "put_metric_alarm",
             look=lambda cloud: find_alarm(cloud, want),
-            Tags=[{"Key": name, "Value": value} for name, value in aws.tags(want.key).items()],
+            Tags=tag_list(aws.tags(want.key)),
             **settings,
         )
     elif changes - {"tags"}:
         aws.cloudwatch.put_metric_alarm(**settings)
     if have is not None and "tags" in changes:
-        tags = [{"Key": name, "Value": value} for name, value in aws.tags(want.key).items()]
+        tags = tag_list(aws.tags(want.key))
         aws.cloudwatch.tag_resource(ResourceARN=have.ids["arn"], Tags=tags)
     return await_match(find_alarm, aws, want)
 
@@ -209,7 +209,7 @@ def _alarms(aws: Cloud) -> dict[str, dict[str, Any]]:
 def _tags(aws: Cloud, name: str) -> dict[str, str] | None:
     """All tags; `None` if the alarm is gone."""
     answer = unless_gone(GONE, aws.cloudwatch.list_tags_for_resource, ResourceARN=_arn(aws, name))
-    return None if answer is None else {tag["Key"]: tag["Value"] for tag in answer.get("Tags", [])}
+    return None if answer is None else tag_mapping(answer.get("Tags"))
 
 
 def _arn(aws: Cloud, name: str) -> str:

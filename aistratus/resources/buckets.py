@@ -18,7 +18,7 @@ from aistratus.core.diff import diff
 from aistratus.core.errors import Failure, Stranger, UsageError, error_code
 from aistratus.core.resource import Found, Resource, policy_document, reconciles
 from aistratus.core.settle import Wait, settle, until
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 NO_BUCKET = frozenset({"NoSuchBucket"})
 NOT_SET = frozenset({
@@ -174,7 +174,7 @@ def ensure_bucket(aws: Cloud, want: Bucket, have: Found | None, changes: frozens
     if "tags" in changes:
         # This call replaces all tags: those that others added stay, those of AWS itself can't be written.
         kept = {key: value for key, value in (have.tags or {}).items() if not key.startswith("aws:")}
-        _write(aws, "put_bucket_tagging", name, Tagging={"TagSet": _tag_list({**kept, **aws.tags(want.key)})})
+        _write(aws, "put_bucket_tagging", name, Tagging={"TagSet": tag_list({**kept, **aws.tags(want.key)})})
     if "public_access_blocked" in changes:
         block = dict.fromkeys(ALL_PUBLIC_ACCESS, want.public_access_blocked)
         _write(aws, "put_public_access_block", name, PublicAccessBlockConfiguration=block)
@@ -203,7 +203,7 @@ def _create_bucket(aws: Cloud, want: Bucket) -> Found:
             taken={"BucketAlreadyOwnedByYou"},
             settling=BUCKET_NAME_FREE,
             Bucket=name,
-            CreateBucketConfiguration={**place, "Tags": _tag_list(aws.tags(want.key))},
+            CreateBucketConfiguration={**place, "Tags": tag_list(aws.tags(want.key))},
         )
     except Exception as error:
         if error_code(error) != "BucketAlreadyExists":
@@ -277,11 +277,7 @@ def _read(aws: Cloud, operation: str, bucket: str) -> Mapping[str, Any]:
 
 
 def _tags(aws: Cloud, name: str) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in _read(aws, "get_bucket_tagging", name).get("TagSet", [])}
-
-
-def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in tags.items()]
+    return tag_mapping(_read(aws, "get_bucket_tagging", name).get("TagSet"))
 
 
 def _write(aws: Cloud, operation: str, bucket: str, **params: Any) -> None:

@@ -19,7 +19,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import diff
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.core.settle import Wait, settle, until
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"NotFoundException"})
 TAKEN = frozenset({"DuplicateRecordException"})
@@ -122,7 +122,7 @@ def ensure_budget(aws: Cloud, want: Budget, have: Found | None, changes: frozens
                 {"Notification": _notification(name), "Subscribers": [_subscriber(entry) for entry in who]}
                 for name, who in want.notices.items()
             ],
-            ResourceTags=_tag_list(aws, want.key),
+            ResourceTags=tag_list(aws.tags(want.key)),
         )
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
     if changes & {"limit_usd", "counted", "metric", "period"}:
@@ -131,7 +131,7 @@ def ensure_budget(aws: Cloud, want: Budget, have: Found | None, changes: frozens
         assert isinstance(have.state, Budget)
         _repair_notices(aws, want, have.state.notices)
     if "tags" in changes:
-        aws.budgets.tag_resource(ResourceARN=have.ids["arn"], ResourceTags=_tag_list(aws, want.key))
+        aws.budgets.tag_resource(ResourceARN=have.ids["arn"], ResourceTags=tag_list(aws.tags(want.key)))
     return await_match(find_budget, aws, want)
 
 
@@ -322,11 +322,7 @@ def _pages(aws: Cloud, operation: str, rows: str, **params: Any) -> list[Mapping
 def _tags(aws: Cloud, name: str) -> dict[str, str] | None:
     """All tags; `None` if the budget is gone."""
     answer = unless_gone(GONE, aws.budgets.list_tags_for_resource, ResourceARN=_ids(aws, name)["arn"])
-    return {tag["Key"]: tag["Value"] for tag in answer.get("ResourceTags", [])} if answer else None
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
+    return tag_mapping(answer.get("ResourceTags")) if answer else None
 
 
 def _ids(aws: Cloud, name: str) -> dict[str, str]:

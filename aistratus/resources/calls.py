@@ -1,9 +1,12 @@
-"""Ways to call AWS that many kinds need: with "not there" as an answer, several at once, and not where AWS has none."""
+"""Ways to call AWS that many kinds need: with "not there" as an answer, several at once, and not where AWS has none.
+
+And tags, which most services take and give as lists of pairs.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,3 +54,21 @@ def offered(client: Any, *also_known_as: str) -> bool:
         listed = (session.get_available_regions(name) for name in (service, *also_known_as))
         return any(client.meta.region_name in regions for regions in listed)
     return True
+
+
+def tag_list(tags: Mapping[str, str], *, names: tuple[str, str] = ("Key", "Value")) -> list[dict[str, str]]:
+    """Tags as most services take them.
+
+    Args:
+        names: what the service calls a pair's two halves.
+    """
+    key, value = names
+    return [{key: name, value: text} for name, text in tags.items()]
+
+
+def tag_mapping(
+    pairs: Iterable[Mapping[str, str]] | None, *, names: tuple[str, str] = ("Key", "Value")
+) -> dict[str, str]:
+    """Tags as most services give them; none at all where the answer has no list. A tag may lack its value."""
+    key, value = names
+    return {pair[key]: pair.get(value, "") for pair in pairs or ()}

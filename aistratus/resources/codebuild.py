@@ -18,7 +18,7 @@ from aistratus.core.diff import diff
 from aistratus.core.errors import Failure
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.core.settle import Wait, settle
-from aistratus.resources.calls import offered, unless_gone
+from aistratus.resources.calls import offered, tag_list, tag_mapping, unless_gone
 from aistratus.resources.connections import not_yet_usable
 
 GONE = frozenset({"ResourceNotFoundException"})
@@ -40,6 +40,9 @@ immediately visible".
 """
 
 GITHUB = "https://github.com/"
+
+LOWER = ("key", "value")
+"""What CodeBuild calls the halves of a tag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,7 @@ def ensure_project(aws: Cloud, want: BuildProject, have: Found | None, changes: 
             settling=ROLE_USABLE,
             name=name,
             artifacts={"type": "NO_ARTIFACTS"},
-            tags=_tag_list(aws.tags(want.key)),
+            tags=tag_list(aws.tags(want.key), names=LOWER),
             **_encoded(aws, want, SETTABLE),
         )
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
@@ -137,7 +140,7 @@ def ensure_project(aws: Cloud, want: BuildProject, have: Found | None, changes: 
         params = _encoded(aws, want, changes)
         if "tags" in changes:
             # The list that is given replaces the one that is there, others' tags included.
-            params["tags"] = _tag_list({**(have.tags or {}), **aws.tags(want.key)})
+            params["tags"] = tag_list({**(have.tags or {}), **aws.tags(want.key)}, names=LOWER)
         settle(ROLE_USABLE, aws.codebuild.update_project, clock=aws.clock, name=name, **params)
     return await_match(find_project, aws, want)
 
@@ -222,8 +225,4 @@ def _ids(project: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tags(project: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["key"]: tag["value"] for tag in project.get("tags") or []}
-
-
-def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"key": name, "value": value} for name, value in tags.items()]
+    return tag_mapping(project.get("tags"), names=LOWER)

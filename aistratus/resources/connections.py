@@ -17,7 +17,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.errors import Failure
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.core.settle import Wait, settle
-from aistratus.resources.calls import offered, unless_gone
+from aistratus.resources.calls import offered, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"ResourceNotFoundException"})
 
@@ -90,11 +90,11 @@ def ensure_connection(aws: Cloud, want: Connection, have: Found | None, changes:
             settling=CONNECTION_KNOWN,
             ProviderType=want.provider,
             ConnectionName=aws.name(want.name),
-            Tags=_tag_list(aws, want.key),
+            Tags=tag_list(aws.tags(want.key)),
         )
     if "tags" in changes:
         tag = aws.codeconnections.tag_resource
-        settle(CONNECTION_KNOWN, tag, clock=aws.clock, ResourceArn=have.ids["arn"], Tags=_tag_list(aws, want.key))
+        settle(CONNECTION_KNOWN, tag, clock=aws.clock, ResourceArn=have.ids["arn"], Tags=tag_list(aws.tags(want.key)))
     return await_match(find_connection, aws, want)
 
 
@@ -160,8 +160,4 @@ def _listed(aws: Cloud) -> list[Mapping[str, Any]]:
 def _tags(aws: Cloud, arn: str) -> dict[str, str] | None:
     """All tags; `None` if the connection is gone."""
     answer = unless_gone(GONE, aws.codeconnections.list_tags_for_resource, ResourceArn=arn)
-    return None if answer is None else {tag["Key"]: tag["Value"] for tag in answer.get("Tags", [])}
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
+    return None if answer is None else tag_mapping(answer.get("Tags"))

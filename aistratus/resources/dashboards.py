@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.resource import Found, Resource, reconciles
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"ResourceNotFound", "ResourceNotFoundException", "DashboardNotFoundError"})
 """GetDashboard says the first, ListTagsForResource the second."""
@@ -78,7 +78,7 @@ def ensure_dashboard(aws: Cloud, want: Dashboard, have: Found | None, changes: f
         "DashboardName": aws.name(want.name),
         "DashboardBody": json.dumps(want.body, separators=(",", ":")),
     }
-    tags = [{"Key": name, "Value": value} for name, value in aws.tags(want.key).items()]
+    tags = tag_list(aws.tags(want.key))
     if have is None:
         aws.create_once("cloudwatch", "put_dashboard", look=lambda cloud: find_dashboard(cloud, want), Tags=tags, **put)
     elif "body" in changes:
@@ -91,7 +91,7 @@ def ensure_dashboard(aws: Cloud, want: Dashboard, have: Found | None, changes: f
 def _tags(aws: Cloud, name: str) -> dict[str, str] | None:
     """All tags; `None` if the dashboard is gone."""
     answer = unless_gone(GONE, aws.cloudwatch.list_tags_for_resource, ResourceARN=_arn(aws, name))
-    return None if answer is None else {tag["Key"]: tag["Value"] for tag in answer.get("Tags", [])}
+    return None if answer is None else tag_mapping(answer.get("Tags"))
 
 
 def _arn(aws: Cloud, name: str) -> str:

@@ -15,7 +15,7 @@ from aistratus.core.diff import diff
 from aistratus.core.errors import Failure, error_code, error_message
 from aistratus.core.resource import Found, Resource, reconciles
 from aistratus.core.settle import Wait, settle, until
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
 
@@ -140,7 +140,7 @@ def ensure_table(aws: Cloud, want: Table, have: Found | None, changes: frozenset
             AttributeDefinitions=[{"AttributeName": want.hash_key, "AttributeType": "S"}],
             BillingMode=want.billing,
             DeletionProtectionEnabled=bool(want.deletion_protection),
-            Tags=_tag_list(aws, want.key),
+            Tags=tag_list(aws.tags(want.key)),
         )
         have = _active(aws, want)
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
@@ -155,7 +155,7 @@ def ensure_table(aws: Cloud, want: Table, have: Found | None, changes: frozenset
         assert isinstance(have.state, Table)
         _repair_ttl(aws, want, have.state.ttl_attribute)
     if "tags" in changes:
-        aws.dynamodb.tag_resource(ResourceArn=have.ids["arn"], Tags=_tag_list(aws, want.key))
+        aws.dynamodb.tag_resource(ResourceArn=have.ids["arn"], Tags=tag_list(aws.tags(want.key)))
     return await_match(find_table, aws, want)
 
 
@@ -219,7 +219,7 @@ def _tags(aws: Cloud, name: str) -> dict[str, str] | None:
 
     def read() -> dict[str, str]:
         pages = aws.dynamodb.get_paginator("list_tags_of_resource").paginate(ResourceArn=_ids(aws, name)["arn"])
-        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+        return tag_mapping(tag for page in pages for tag in page["Tags"])
 
     tags: dict[str, str] | None = unless_gone(GONE, read)
     return tags
@@ -239,7 +239,3 @@ def _ttl_attribute(ttl: Mapping[str, str]) -> str | None:
 
 def _ids(aws: Cloud, name: str) -> dict[str, str]:
     return {"id": name, "name": name, "arn": aws.arn("dynamodb", f"table/{name}")}
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]

@@ -17,7 +17,7 @@ from aistratus.cloud import PROJECT, Cloud
 from aistratus.core.diff import diff
 from aistratus.core.resource import Found, Resource
 from aistratus.core.settle import Wait, settle, until
-from aistratus.resources.calls import unless_gone
+from aistratus.resources.calls import tag_list, tag_mapping, unless_gone
 
 Thing = Mapping[str, Any]
 """One entry of a describe call's answer."""
@@ -141,17 +141,12 @@ class Listing:
 
 def tags_of(thing: Thing) -> dict[str, str]:
     """The entry's tags as a plain mapping; network interfaces have theirs under another name."""
-    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags") or thing.get("TagSet") or []}
-
-
-def tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    """Our tags as EC2 takes them."""
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
+    return tag_mapping(thing.get("Tags") or thing.get("TagSet"))
 
 
 def tag_specifications(aws: Cloud, key: str, *types: str) -> list[dict[str, Any]]:
     """Our tags for a create call, for each type of resource that it makes."""
-    return [{"ResourceType": kind, "Tags": tag_list(aws, key)} for kind in types]
+    return [{"ResourceType": kind, "Tags": tag_list(aws.tags(key))} for kind in types]
 
 
 def write(aws: Cloud, operation: str, **params: Any) -> Any:
@@ -166,7 +161,7 @@ def write_unless(done: frozenset[str], aws: Cloud, operation: str, **params: Any
 
 def repair_tags(aws: Cloud, key: str, *identities: str) -> None:
     """Puts our tags back; tags of others stay."""
-    write(aws, "create_tags", Resources=list(identities), Tags=tag_list(aws, key))
+    write(aws, "create_tags", Resources=list(identities), Tags=tag_list(aws.tags(key)))
 
 
 def drift(aws: Cloud, want: Resource, have: Found) -> frozenset[str]:

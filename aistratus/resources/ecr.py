@@ -14,7 +14,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import diff
 from aistratus.core.resource import Found, Resource, reconciles
 from aistratus.core.settle import Wait, settle
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"RepositoryNotFoundException"})
 
@@ -101,7 +101,7 @@ def ensure_repository(aws: Cloud, want: Repository, have: Found | None, changes:
             imageTagMutability=_mutability(want),
             imageScanningConfiguration={"scanOnPush": want.scan_on_push},
             encryptionConfiguration={"encryptionType": want.encryption},
-            tags=_tag_list(aws, want.key),
+            tags=tag_list(aws.tags(want.key)),
         )
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
     name = have.ids["name"]
@@ -113,7 +113,7 @@ def ensure_repository(aws: Cloud, want: Repository, have: Found | None, changes:
     if "immutable_tags" in changes:
         _write(aws, "put_image_tag_mutability", repositoryName=name, imageTagMutability=_mutability(want))
     if "tags" in changes:
-        _write(aws, "tag_resource", resourceArn=have.ids["arn"], tags=_tag_list(aws, want.key))
+        _write(aws, "tag_resource", resourceArn=have.ids["arn"], tags=tag_list(aws.tags(want.key)))
     return await_match(find_repository, aws, want)
 
 
@@ -157,8 +157,4 @@ def _ids(repository: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tags(answer: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in answer.get("tags", [])}
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
+    return tag_mapping(answer.get("tags"))

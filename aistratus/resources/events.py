@@ -15,7 +15,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.errors import Failure
 from aistratus.core.resource import Found, Ref, Resource, reconciles, unordered
 from aistratus.core.settle import Wait, settle
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"ResourceNotFoundException"})
 
@@ -121,10 +121,10 @@ def ensure_rule(aws: Cloud, want: EventRule, have: Found | None, changes: frozen
             ScheduleExpression=want.schedule,
             Description=want.description,
             State="ENABLED" if want.enabled else "DISABLED",
-            **({"Tags": _tag_list(aws, want.key)} if have is None else {}),
+            **({"Tags": tag_list(aws.tags(want.key))} if have is None else {}),
         )
     if have is not None and "tags" in changes:
-        tags = _tag_list(aws, want.key)
+        tags = tag_list(aws.tags(want.key))
         settle(RULE_FREE, aws.events.tag_resource, clock=aws.clock, ResourceARN=have.ids["arn"], Tags=tags)
     if have is None or changes & {"target", "input"}:
         target = {"Id": TARGET_ID, "Arn": want.target, **({"Input": want.input} if want.input else {})}
@@ -192,11 +192,7 @@ def _targets(aws: Cloud, name: str) -> dict[str, Mapping[str, Any]] | None:
 def _tags(aws: Cloud, arn: str) -> dict[str, str] | None:
     """All tags; `None` if the rule is gone."""
     answer = unless_gone(GONE, aws.events.list_tags_for_resource, ResourceARN=arn)
-    return None if answer is None else {tag["Key"]: tag["Value"] for tag in answer.get("Tags", [])}
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
+    return None if answer is None else tag_mapping(answer.get("Tags"))
 
 
 def _ids(rule: Mapping[str, Any]) -> dict[str, str]:

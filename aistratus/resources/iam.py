@@ -19,7 +19,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import canonical_policy, diff
 from aistratus.core.resource import Found, Ref, Resource, policy_document, reconciles
 from aistratus.core.settle import Wait, settle
-from aistratus.resources.calls import unless_gone
+from aistratus.resources.calls import tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"NoSuchEntity"})
 
@@ -108,7 +108,7 @@ def ensure_role(aws: Cloud, want: Role, have: Found | None, changes: frozenset[s
             RoleName=aws.name(want.key),
             AssumeRolePolicyDocument=_text(want.trust),
             Description=want.description,
-            Tags=_tag_list(aws, want.key),
+            Tags=tag_list(aws.tags(want.key)),
             **_if_managed("MaxSessionDuration", want.max_session_s),
             **_if_managed("PermissionsBoundary", want.permissions_boundary),
         )
@@ -133,7 +133,7 @@ def _repair_role(aws: Cloud, want: Role, have: Found, changes: frozenset[str]) -
     if "managed" in changes:
         _repair_managed(aws, name, set(want.managed), set(have.state.managed))
     if "tags" in changes:
-        _write(aws, "tag_role", RoleName=name, Tags=_tag_list(aws, want.key))
+        _write(aws, "tag_role", RoleName=name, Tags=tag_list(aws.tags(want.key)))
 
 
 def _repair_inline(aws: Cloud, role: str, want: Mapping[str, Any], have: Mapping[str, Any]) -> None:
@@ -243,7 +243,7 @@ def ensure_instance_profile(aws: Cloud, want: InstanceProfile, have: Found | Non
             look=lambda cloud: find_instance_profile(cloud, want),
             taken={"EntityAlreadyExists"},
             InstanceProfileName=aws.name(want.key),
-            Tags=_tag_list(aws, want.key),
+            Tags=tag_list(aws.tags(want.key)),
         )
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
     name = have.ids["name"]
@@ -257,7 +257,7 @@ def ensure_instance_profile(aws: Cloud, want: InstanceProfile, have: Found | Non
         params = {"InstanceProfileName": name, "RoleName": want.role}
         unless_gone({"LimitExceeded"}, settle, wait=IAM_CATCHES_UP, call=add, clock=aws.clock, **params)
     if "tags" in changes:
-        _write(aws, "tag_instance_profile", InstanceProfileName=name, Tags=_tag_list(aws, want.key))
+        _write(aws, "tag_instance_profile", InstanceProfileName=name, Tags=tag_list(aws.tags(want.key)))
     return await_match(find_instance_profile, aws, want)
 
 
@@ -304,8 +304,4 @@ def _document(value: Any) -> Mapping[str, Any]:
 
 
 def _tags(thing: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])}
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
+    return tag_mapping(thing.get("Tags"))

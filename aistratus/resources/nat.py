@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.errors import Failure, Unsettled, error_code
 from aistratus.core.resource import Found, Ref, Resource, reconciles
-from aistratus.core.settle import Wait, until
+from aistratus.core.settle import Wait, settle, until
 from aistratus.resources.calls import unless_gone
-from aistratus.resources.ec2 import KNOWN, Listing, Thing, repair_tags, tag_specifications, tags_of
+from aistratus.resources.ec2 import KNOWN, PAGE, Listing, Thing, repair_tags, tag_specifications, tags_of
 
 ADDRESSES = Listing(
     operation="describe_addresses",
@@ -89,13 +89,21 @@ def owned_addresses(aws: Cloud) -> list[Found]:
 
 
 def remove_address(aws: Cloud, have: Found) -> None:
-    """Releases it once its gateway is gone; an instance that somebody gave it to loses it."""
+    """Releases it once its gateway is gone; an instance or interface that somebody gave it to loses it."""
     identity = have.ids["id"]
     thing = ADDRESSES.by_id(aws, identity)
-    if thing is not None and thing.get("InstanceId"):
-        association = thing["AssociationId"]
-        unless_gone(ASSOCIATION_GONE, aws.ec2.disassociate_address, AssociationId=association)
+    association = thing.get("AssociationId") if thing is not None else None
+    if thing is not None and association and thing.get("NetworkInterfaceId", "") not in _interfaces(aws):
+        free = aws.ec2.disassociate_address
+        unless_gone(ASSOCIATION_GONE, settle, wait=ADDRESS_FREE, call=free, clock=aws.clock, AssociationId=association)
     ADDRESSES.remove(aws, have, ADDRESS_GONE, ADDRESS_FREE, "release_address", AllocationId=identity)
+
+
+def _interfaces(aws: Cloud) -> set[str]:
+    """The network interfaces of all gateways, also of those that are just going: EC2 lets nobody else free these."""
+    pages = aws.ec2.get_paginator("describe_nat_gateways").paginate(PaginationConfig={"PageSize": PAGE})
+    addresses = pages.search("NatGateways[].NatGatewayAddresses[]")
+    return {address.get("NetworkInterfaceId", "") for address in addresses if address is not None} - {""}
 
 
 @reconciles(ElasticIp, find=find_address, remove=remove_address, owned=owned_addresses)

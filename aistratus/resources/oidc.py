@@ -25,7 +25,7 @@ from aistratus.core.diff import diff
 from aistratus.core.errors import Failure
 from aistratus.core.resource import Found, Resource, reconciles, unordered
 from aistratus.core.settle import Wait, settle
-from aistratus.resources.calls import unless_gone
+from aistratus.resources.calls import tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"NoSuchEntity", "NoSuchEntityException"})
 
@@ -106,7 +106,7 @@ def remove_provider(aws: Cloud, have: Found) -> None:
     inherited = {**aws.tags(have.state.key), "Env": heir["Env"], "Name": f"{PROJECT}-{heir['Env']}-{have.state.key}"}
     if "aistratus:region" in heir:
         inherited["aistratus:region"] = heir["aistratus:region"]
-    _write(aws, "tag_open_id_connect_provider", OpenIDConnectProviderArn=arn, Tags=_tag_list(inherited))
+    _write(aws, "tag_open_id_connect_provider", OpenIDConnectProviderArn=arn, Tags=tag_list(inherited))
 
 
 @reconciles(OidcProvider, find=find_provider, remove=remove_provider, owned=owned_providers)
@@ -120,7 +120,7 @@ def ensure_provider(aws: Cloud, want: OidcProvider, have: Found | None, changes:
             settling=PROVIDER_SETTLES,
             Url=want.url,
             ClientIDList=list(want.audiences),
-            Tags=_tag_list(aws.tags(want.key)),
+            Tags=tag_list(aws.tags(want.key)),
         )
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
     if "audiences" in changes:
@@ -130,7 +130,7 @@ def ensure_provider(aws: Cloud, want: OidcProvider, have: Found | None, changes:
             aws,
             "tag_open_id_connect_provider",
             OpenIDConnectProviderArn=have.ids["arn"],
-            Tags=_tag_list(aws.tags(want.key)),
+            Tags=tag_list(aws.tags(want.key)),
         )
     return await_match(find_provider, aws, want)
 
@@ -173,8 +173,4 @@ def _write(aws: Cloud, operation: str, **params: Any) -> None:
 
 
 def _tags(thing: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])}
-
-
-def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in tags.items()]
+    return tag_mapping(thing.get("Tags"))

@@ -20,6 +20,7 @@ from aistratus.cloud import THROTTLED, Cloud
 from aistratus.core.errors import Failure, error_code
 from aistratus.core.ledger import Parameter
 from aistratus.core.settle import Wait, settle
+from aistratus.resources.calls import tag_list
 
 WRITES_AT_ONCE = 3
 """PutParameter's default rate is three a second. Source: AWS General Reference, Systems Manager quotas."""
@@ -64,7 +65,7 @@ class SsmStore:
                 value,
                 Type="SecureString" if secret else "String",
                 Tier="Standard",
-                Tags=[{"Key": tag, "Value": text} for tag, text in self._aws.tags(key).items()],
+                Tags=tag_list(self._aws.tags(key)),
             )
         except Exception as error:
             if error_code(error) != "ParameterAlreadyExists":

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.core.settle import Wait, settle, until
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"ResourceNotFoundException"})
 
@@ -94,7 +94,7 @@ def remove_group(aws: Cloud, have: Found) -> None:
 
 @reconciles(ScheduleGroup, find=find_group, remove=remove_group, owned=owned_groups)
 def ensure_group(aws: Cloud, want: ScheduleGroup, have: Found | None, changes: frozenset[str]) -> Found:
-    name, tags = aws.name(want.name), _tag_list(aws, want.key)
+    name, tags = aws.name(want.name), tag_list(aws.tags(want.key))
     if have is None:
         _await_gone(aws, name)  # one of this name may be on its way out
         aws.create_once(
@@ -131,13 +131,9 @@ def _group_tags(aws: Cloud, name: str) -> dict[str, str]:
     def read() -> dict[str, str]:
         call = aws.scheduler.list_tags_for_resource
         answer = unless_gone(GONE, call, ResourceArn=aws.arn("scheduler", f"schedule-group/{name}"))
-        return {tag["Key"]: tag["Value"] for tag in (answer or {}).get("Tags", [])}
+        return tag_mapping((answer or {}).get("Tags"))
 
     return aws.shared(f"scheduler.group-tags {name}", read)
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
 
 
 def _group_ids(aws: Cloud, name: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from aistratus.core.diff import diff
 from aistratus.core.errors import error_code
 from aistratus.core.resource import Found, Resource, reconciles
 from aistratus.core.settle import Wait, until
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 
 GONE = frozenset({"ResourceNotFoundException"})
 SCHEDULED = "InvalidRequestException"
@@ -120,7 +120,7 @@ def ensure_secret(aws: Cloud, want: Secret, have: Found | None, changes: frozens
             settling=NAME_FREE,
             Name=secret_name(aws.env, want.name),
             Description=want.description,
-            Tags=_tag_list(aws, want.key),
+            Tags=tag_list(aws.tags(want.key)),
             **another_key,
         )
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
@@ -130,7 +130,7 @@ def ensure_secret(aws: Cloud, want: Secret, have: Found | None, changes: frozens
     if differing := dict(settings[field] for field in sorted(settings.keys() & changes)):
         aws.secretsmanager.update_secret(SecretId=have.ids["arn"], **differing)
     if "tags" in changes:
-        aws.secretsmanager.tag_resource(SecretId=have.ids["arn"], Tags=_tag_list(aws, want.key))
+        aws.secretsmanager.tag_resource(SecretId=have.ids["arn"], Tags=tag_list(aws.tags(want.key)))
     return await_match(find_secret, aws, want)
 
 
@@ -194,8 +194,4 @@ def _listed(aws: Cloud) -> list[dict[str, Any]]:
 
 
 def _tags(answer: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag.get("Value", "") for tag in answer.get("Tags") or []}
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
+    return tag_mapping(answer.get("Tags"))

@@ -20,7 +20,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import diff
 from aistratus.core.resource import Found, Ref, Resource, policy_document, reconciles
 from aistratus.core.settle import Wait, settle, until
-from aistratus.resources.calls import at_once, unless_gone
+from aistratus.resources.calls import at_once, tag_list, tag_mapping, unless_gone
 from aistratus.resources.lambda_aliases import function_arn
 
 GONE = frozenset({"NotFound", "NotFoundException", "ResourceNotFound", "ResourceNotFoundException"})
@@ -101,12 +101,12 @@ def ensure_topic(aws: Cloud, want: Topic, have: Found | None, changes: frozenset
             look=lambda cloud: find_topic(cloud, want),
             taken={"InvalidParameter", "InvalidParameterException"},
             Name=aws.name(want.name),
-            Tags=_tag_list(aws, want.key),
+            Tags=tag_list(aws.tags(want.key)),
         )
         changes = frozenset(change.field for change in diff(want, have, aws.tags(want.key)))
     arn = have.ids["arn"]
     if "tags" in changes:
-        tags = _tag_list(aws, want.key)
+        tags = tag_list(aws.tags(want.key))
         settle(TOPIC_SETTLES, aws.sns.tag_resource, clock=aws.clock, ResourceArn=arn, Tags=tags)
     if "policy" in changes:
         policy = {"AttributeName": "Policy", "AttributeValue": json.dumps(want.policy)}
@@ -135,13 +135,9 @@ def _tags(aws: Cloud, arn: str) -> dict[str, str] | None:
 
     def read() -> dict[str, str] | None:
         answer = unless_gone(GONE, aws.sns.list_tags_for_resource, ResourceArn=arn)
-        return {tag["Key"]: tag["Value"] for tag in answer.get("Tags", [])} if answer else None
+        return tag_mapping(answer.get("Tags")) if answer else None
 
     return aws.shared(f"sns.tags.{arn}", read)
-
-
-def _tag_list(aws: Cloud, key: str) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in aws.tags(key).items()]
 
 
 # --- subscriptions ----------------------------------------------------------------------------------------------

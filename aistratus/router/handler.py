@@ -199,6 +199,7 @@ class Router:
             clock,
             lambda: boto3_ec2(environment.region, environment.endpoint),
             environment.kill_usd,
+            environment.env,
         )
         return cls(
             environment=environment,

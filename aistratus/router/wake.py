@@ -99,6 +99,7 @@ class Waker:
     Args:
         make_ec2: gives boto3's EC2 client; called only when the node must be looked at.
         kill_usd: the budget's limit as it is now, in US dollars.
+        env: whose node it is.
     """
 
     table: Table
@@ -106,6 +107,7 @@ class Waker:
     clock: Clock
     make_ec2: Callable[[], Any]
     kill_usd: float
+    env: str
 
     def ensure_awake(self, deadline: Deadline) -> Node:
         """The node's state, after starting it if it sleeps and nobody else has just tried.
@@ -262,6 +264,8 @@ class Waker:
     def _count_start(self, instance_id: str) -> None:
         """The metric `EC2Starts`, in the embedded metric format: Lambda's logs turn the line into a metric.
 
+        One for all envs of the account together, and one for each.
+
         https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
         """
         log.write(
@@ -270,11 +274,12 @@ class Waker:
                 "CloudWatchMetrics": [
                     {
                         "Namespace": "Aistratus",
-                        "Dimensions": [["Reason"]],
+                        "Dimensions": [["Reason"], ["Env", "Reason"]],
                         "Metrics": [{"Name": "EC2Starts", "Unit": "Count"}],
                     }
                 ],
             },
+            Env=self.env,
             Reason="ColdBoot",
             EC2Starts=1,
             instance=instance_id,

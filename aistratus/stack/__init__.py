@@ -27,8 +27,8 @@ from aistratus.stack.delivery import declare_delivery
 from aistratus.stack.guard import declare_guard
 from aistratus.stack.money import declare_money
 from aistratus.stack.network import declare_network
-from aistratus.stack.node import declare_node
-from aistratus.stack.people import declare_identity, declare_people
+from aistratus.stack.node import UPLOADED, declare_node
+from aistratus.stack.people import TOLD, declare_identity, declare_people
 from aistratus.stack.router import declare_router
 from aistratus.stack.watch import declare_watch
 
@@ -69,19 +69,15 @@ WILL_BE_CUT_OFF = "the node stands in a private subnet and will have no way out;
 CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` makes another one"
 
 
-def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool = True) -> Stack:
-    """Every resource of the env.
-
-    Args:
-        node: False leaves the EC2 instance out (`up --no-node`).
-    """
+def describe(settings: Settings, names: Names, shipped: Shipped) -> Stack:
+    """Every resource of the env."""
     network = declare_network(settings)
     data = declare_data(names)
     identity = declare_identity(settings)
     people = declare_people(settings, names)
     router = declare_router(settings, names, shipped, data, identity)
     api = declare_api(settings, names, router, identity)
-    machine = declare_node(settings, names, shipped, network, data, with_instance=node)
+    machine = declare_node(settings, names, shipped, network, data)
     guard = declare_guard(settings, names, shipped, data)
     money = declare_money(settings, names, shipped, data, people, guard)
     watch = declare_watch(settings, names, data, people, api, machine)
@@ -100,6 +96,6 @@ def describe(settings: Settings, names: Names, shipped: Shipped, *, node: bool =
         },
         unwanted={"network": network.unwanted},
     )
-    # Last, because a workflow may read the ids of everything else.
-    delivery = declare_delivery(settings, names, keys=(*stack.whole.by_key, machine.instance.key))
+    # Last, because a workflow may read the ids of everything else, also of what only another machine declares.
+    delivery = declare_delivery(settings, names, keys={*stack.whole.by_key, *UPLOADED, *TOLD})
     return stack.plus("delivery", delivery.wanted, delivery.unwanted)

@@ -30,7 +30,7 @@ def declare_delivery(settings: Settings, names: Names, *, keys: Iterable[str]) -
     deploy_role = Role(
         key="deploy_role",
         description="A build: publishes the router's new code",
-        trust=policies.trust("codebuild.amazonaws.com"),
+        trust=policies.trust("codebuild.amazonaws.com", account=names.account),
         inline={"deploy": policies.deploy(names, function="router", log_group=deploy_log.name, connection=connection)},
     )
     project = BuildProject(

@@ -105,7 +105,7 @@ def _summary(
     summary_schedule_role = Role(
         key="daily_summary_schedule_role",
         description="The schedule of the daily summary: calls its function",
-        trust=policies.trust("scheduler.amazonaws.com"),
+        trust=policies.trust("scheduler.amazonaws.com", account=names.account),
         inline={"call": policies.call_function(names, function=summary.name)},
     )
     summary_schedule = Schedule(

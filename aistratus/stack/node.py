@@ -22,19 +22,20 @@ if TYPE_CHECKING:
     from aistratus.stack import Shipped
 
 
+MODEL = "model"
+UPLOADED = (MODEL,)
+"""Keys that are declared only where this machine has the file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node(Group):
     """The instance, and where its worker writes what it does."""
 
     log: LogGroup
     instance: Instance
-    with_instance: bool
-    """False: the instance is left out, neither wanted nor unwanted."""
 
 
-def declare_node(
-    settings: Settings, names: Names, shipped: Shipped, network: Network, data: Data, *, with_instance: bool
-) -> Node:
+def declare_node(settings: Settings, names: Names, shipped: Shipped, network: Network, data: Data) -> Node:
     """The node in its network, with all that it starts from."""
     with_nat = settings.network.enable_nat_gw
     public, private = Ref(network.public), Ref(network.private)
@@ -61,7 +62,7 @@ def declare_node(
     if shipped.model_content is not None and shipped.model.key is not None:
         models = (
             Artifact(
-                key="model",
+                key=MODEL,
                 bucket=Ref(data.bucket),
                 path=shipped.model.key,
                 sha256=shipped.model.sha256,
@@ -102,10 +103,8 @@ def declare_node(
         # Its first boot reads the manifest, and needs a way out to do so.
         after=(Ref(node_manifest), Ref(way_out), Ref(network.s3_endpoint)),
     )
-    start = (node_log, node_role, profile, bundle, *models, node_manifest, key_pair)
     return Node(
-        wanted=(*start, instance) if with_instance else start,
+        wanted=(node_log, node_role, profile, bundle, *models, node_manifest, key_pair, instance),
         log=node_log,
         instance=instance,
-        with_instance=with_instance,
     )

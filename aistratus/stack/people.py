@@ -12,6 +12,10 @@ from aistratus.resources.sns import Topic, TopicSubscription
 from aistratus.settings import Settings
 from aistratus.stack.group import Group
 
+ALERTS_OPERATOR = "alerts_operator"
+TOLD = (ALERTS_OPERATOR,)
+"""Keys that are declared only where the settings say whom to write to."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity(Group):
@@ -55,7 +59,7 @@ def declare_people(settings: Settings, names: Names) -> People:
     if settings.auth.operator_email is not None:
         people = (
             TopicSubscription(
-                key="alerts_operator",
+                key=ALERTS_OPERATOR,
                 topic=Ref(alerts, "arn"),
                 protocol="email",
                 endpoint=settings.auth.operator_email,

@@ -1,7 +1,7 @@
 """Watch: four alarms tell the operator, one dashboard shows all of it.
 
-An alarm costs $0.10 a month for each metric (six here; ten are free in an account), a metric of our own $0.30 (two; ten
-free), dashboards nothing up to three.
+An alarm costs $0.10 a month for each metric (six here; ten are free in an account), a metric of our own $0.30 (three;
+ten free), dashboards nothing up to three.
 """
 
 from __future__ import annotations
@@ -38,10 +38,7 @@ def declare_watch(settings: Settings, names: Names, data: Data, people: People, 
         value="$.tokens_per_second",
         unit="Count/Second",
     )
-    alarms = (
-        *_of_requests(settings, data, people, api),
-        *((_heartbeat(data, people, node),) if node.with_instance else ()),
-    )
+    alarms = (*_of_requests(settings, data, people, api), _heartbeat(data, people, node))
     overview = Dashboard(
         key="dashboard",
         name="overview",
@@ -53,7 +50,7 @@ def declare_watch(settings: Settings, names: Names, data: Data, people: People, 
                 stage=api.stage.name,
                 queue=Ref(data.queue, "name"),
                 dead_letters=Ref(data.dead_letters, "name"),
-                node=Ref(node.instance) if node.with_instance else None,
+                node=Ref(node.instance),
                 alarms=tuple(Ref(one, "arn") for one in alarms),
             )
         ),

@@ -9,7 +9,9 @@ only what is there. After `down` nothing may be left.
     python scripts/bench/death.py                   every k, both ways, `up`, `down` and deploy (about an hour)
     python scripts/bench/death.py --sample 20       20 deaths of each command, spread evenly
     python scripts/bench/death.py --only deploy     just one of the commands
-    python scripts/bench/death.py --journal FILE    goes on where a run ended that wrote the same file
+    python scripts/bench/death.py --everything      with everything on that is off by default: NAT, delivery, warmth …
+    python scripts/bench/death.py --journal FILE    goes on where a run ended that wrote the same file and had the same
+                                                    settings
 
 Calls run beside each other, so that call k isn't the same operation in every run; all k are tried, and what was asked
 for at each death is in the report. A command that makes fewer calls than the undisturbed one did may end before its
@@ -35,7 +37,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from env_on_cloud import KILLED, Death, Env, Unexpected, WarmCommand, embedded_cloud
+from env_on_cloud import ALL_ON_VARIABLES, KILLED, Death, Env, Unexpected, WarmCommand, embedded_cloud
 
 import aistratus
 
@@ -125,8 +127,9 @@ def changed_package() -> Iterator[Path]:
 class Bench:
     """Runs cases, some beside each other, and collects what became of them."""
 
-    def __init__(self, journal: Path | None = None) -> None:
+    def __init__(self, journal: Path | None = None, **variables: str) -> None:
         self._journal = journal
+        self._variables = variables
         lines = journal.read_text().splitlines() if journal is not None and journal.exists() else []
         self.cases = [Case(**json.loads(line)) for line in lines]
         self._lock = threading.Lock()
@@ -171,13 +174,13 @@ class Bench:
         """Each pair in an env of its own: `up` dies and runs again, then `down` does."""
         for start in range(0, len(pairs), CASES_A_CLOUD):
             with embedded_cloud(strict=True) as endpoint, WarmCommand() as warm:
-                with Env("model", endpoint=endpoint, warm=warm, home=folder) as model:
+                with Env("model", endpoint=endpoint, warm=warm, home=folder, **self._variables) as model:
                     before = model.account.identities()
                     model.must("up")
                     wanted = model.shape()
                     model.must("down")
                 for number, (up, down) in enumerate(pairs[start : start + CASES_A_CLOUD]):
-                    with Env(f"d{number}", endpoint=endpoint, warm=warm, home=folder) as env:
+                    with Env(f"d{number}", endpoint=endpoint, warm=warm, home=folder, **self._variables) as env:
                         self.attempt(env, up, ["up"], wanted)
                         self.attempt(env, down, ["down"], type(wanted)())
                 if left := model.account.identities() - before:
@@ -190,7 +193,7 @@ class Bench:
             endpoint = stack.enter_context(embedded_cloud(strict=True))
             first = stack.enter_context(WarmCommand())
             second = stack.enter_context(WarmCommand(stack.enter_context(changed_package())))
-            env = stack.enter_context(Env("deploy", endpoint=endpoint, warm=first, home=folder))
+            env = stack.enter_context(Env("deploy", endpoint=endpoint, warm=first, home=folder, **self._variables))
             turns = (first, second)
             wanted = {}
             for turn in (0, 1, 0, 1, 0):  # until as many old versions are there as are kept
@@ -209,13 +212,13 @@ def difference_told(found: object, wanted: object) -> str:
     return difference(found, wanted)  # type: ignore[arg-type]
 
 
-def count_calls(folder: Path) -> dict[str, int]:
+def count_calls(folder: Path, **variables: str) -> dict[str, int]:
     """How many requests each undisturbed command makes."""
     with ExitStack() as stack:
         endpoint = stack.enter_context(embedded_cloud(strict=True))
         first = stack.enter_context(WarmCommand())
         second = stack.enter_context(WarmCommand(stack.enter_context(changed_package())))
-        env = stack.enter_context(Env("count", endpoint=endpoint, warm=first, home=folder))
+        env = stack.enter_context(Env("count", endpoint=endpoint, warm=first, home=folder, **variables))
         return {"up": env.calls("up"), "deploy": env.calls("up", warm=second), "down": env.calls("down")}
 
 
@@ -223,14 +226,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Death at every call.")
     parser.add_argument("--sample", type=int, help="this many deaths of each command, spread evenly [default: all]")
     parser.add_argument("--only", choices=("up", "down", "deploy"), action="append", help="just this command")
+    parser.add_argument("--everything", action="store_true", help="switch everything on that is off by default")
     parser.add_argument("--journal", type=Path, help="write each case to this file, and skip those that are in it")
     options = parser.parse_args()
     chosen = options.only or ["up", "down", "deploy"]
-    bench = Bench(options.journal)
+    variables = ALL_ON_VARIABLES if options.everything else {}
+    bench = Bench(options.journal, **variables)
     begun = time.time()
     with tempfile.TemporaryDirectory(prefix="home-") as home:
         folder = Path(home)
-        calls = count_calls(folder)
+        calls = count_calls(folder, **variables)
         print(f"calls: {calls}", file=sys.stderr, flush=True)
         todo = {
             name: bench.missing(kills(name, calls[name], options.sample)) if name in chosen else [] for name in calls
@@ -246,6 +251,7 @@ def main() -> int:
     counted = tally(bench.cases, calls)
     report = {
         "date": time.strftime("%Y-%m-%d", time.gmtime(begun)),
+        "everything": options.everything,
         "calls": calls,
         **{what: {name: counted[name][what] for name in calls} for what in ("cases", "died", "survived", "converged")},
         "failed": len(failed),

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "converge
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from account_listing import Account, Shape, missing_ids, of_env, shape
+from all_on import ALL_ON_VARIABLES
 from warm_command import Ended, WarmCommand
 
 KILLED = -9
@@ -48,7 +49,10 @@ def embedded_cloud(*, strict: bool = False) -> Iterator[str]:
 
 
 class Env:
-    """One env; a context manager that keeps a front open. `home` is the folder for the operator's keys."""
+    """One env; a context manager that keeps a front open.
+
+    `home` is the folder for the operator's keys; `variables` are its commands', which say its settings.
+    """
 
     def __init__(self, name: str, *, endpoint: str, warm: WarmCommand, home: Path, **variables: str) -> None:
         self.name = name
@@ -145,6 +149,7 @@ def _from(fault: Fault, begun: int, victim: list[int]) -> Fault:
 
 
 __all__ = [
+    "ALL_ON_VARIABLES",
     "KILLED",
     "Account",
     "Death",

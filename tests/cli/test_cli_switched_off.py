@@ -18,6 +18,14 @@ def test_a_nat_gateway_that_is_switched_off_goes_and_its_price_is_told(built: Bu
     assert {entry["key"]: entry["action"] for entry in made}["nat_address"] == "create"
     assert person.run("up", "--only", "vpc", "-o", "json").code == 0  # leaves the rest alone
 
+    ec2 = client(built.endpoint, "ec2")
+    ours = [{"Name": "tag:Env", "Values": ["nat"]}]
+    (vpc,) = ec2.describe_vpcs(Filters=ours)["Vpcs"]
+    ec2.create_tags(Resources=[vpc["VpcId"]], Tags=[{"Key": "ManagedBy", "Value": "somebody"}])
+    alone = on.run("up", "--only", "nat_gateway")
+    assert (alone.code, "left as they are, though not as declared: vpc" in alone.out) == (0, True)
+    assert on.run("up", "--only", "vpc", "--plan").code == 2
+
     planned = person.run("plan", "--output", "json")
     leaving = [entry for entry in planned.document["resources"] if entry["action"] == "delete"]
     assert (planned.code, [entry["key"] for entry in leaving]) == (2, ["nat_gateway", "nat_address"])
@@ -26,8 +34,7 @@ def test_a_nat_gateway_that_is_switched_off_goes_and_its_price_is_told(built: Bu
 
     off = person.run("up", "--only", "nat_gateway")
     assert off.code == 0
-    assert "nat_address and nat_gateway: gone; an hour of it cost $0.057 (" in off.out
-    ours = [{"Name": "tag:Env", "Values": ["nat"]}]
-    assert client(built.endpoint, "ec2").describe_addresses(Filters=ours)["Addresses"] == []
+    assert "nat_address and nat_gateway: gone; an hour of it cost €0.0485 (" in off.out
+    assert ec2.describe_addresses(Filters=ours)["Addresses"] == []
     assert "nat_" not in person.run("env", "show").out
     assert person.run("down").code == 0

@@ -95,9 +95,12 @@ def test_a_prompt_wakes_a_stopped_node_and_counts_the_start(function: Function, 
     assert len(stack.messages()) == 1
     (metric,) = starts(answer)
     described = metric["_aws"]["CloudWatchMetrics"][0]
-    assert (described["Namespace"], described["Dimensions"]) == ("Aistratus", [["Reason"]])
+    assert (described["Namespace"], described["Dimensions"]) == (
+        "Aistratus",
+        [["Reason"], ["Env", "Reason"]],
+    )
     assert described["Metrics"][0]["Name"] == "EC2Starts"
-    assert (metric["Reason"], metric["EC2Starts"]) == ("ColdBoot", 1)
+    assert (metric["Env"], metric["Reason"], metric["EC2Starts"]) == ("test", "ColdBoot", 1)
     assert abs(metric["_aws"]["Timestamp"] - time.time() * 1000) < 60_000
 
 

@@ -33,7 +33,7 @@ def env(endpoint: str, packages: tuple[Package, Package, Package], tmp_path: Pat
 
 def delivery_of(stack: Stack) -> Stack:
     """What is declared for delivery, wanted or not, and nothing else: it stands on nothing else."""
-    return stack.only(key for key, part in stack.part_of.items() if part == "delivery")
+    return stack.only(key for key, group in stack.group_of.items() if group == "delivery")
 
 
 def test_nothing_of_it_is_wanted_until_a_repository_is_named(env: Env) -> None:
@@ -75,7 +75,8 @@ def test_a_workflow_may_read_just_what_it_exports(env: Env) -> None:
     assert isinstance(role, Role)
     readable = role.inline["github"]["Statement"][0]["Resource"]
     names = {arn.rpartition("/")[2] for arn in readable}
-    assert names == {*stack.whole.by_key, "node"}
+    assert names == {*stack.whole.by_key, "model", "alerts_operator"}, "also what only another machine declares"
+    assert {"node", "alarm_heartbeat", "dashboard"} < names
     assert {arn.rpartition("parameter/")[2] for arn in readable} == {f"tinyllama/{env.name}/{key}" for key in names}
     assert "operator_password" not in names
 

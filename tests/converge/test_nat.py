@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from account_listing import Account, Thing
 from lost_answers import lose_answers
-from whole_stack import ALL_ON, Env
+from whole_stack import ALL_ON, Env, part
 
 from aistratus.core.errors import Failure
 from aistratus.core.graph import Stack
@@ -45,7 +45,7 @@ def make_env(endpoint: str, packages: tuple[Package, Package, Package], tmp_path
 
 def switch(env: Env, *keys: str, on: bool) -> None:
     """Changes the setting."""
-    env.stack = env.declared(ALL_ON if on else {}).only(keys or PART)
+    env.stack = part(env.declared(ALL_ON if on else {}), *(keys or PART))
 
 
 @pytest.fixture
@@ -119,6 +119,21 @@ def test_on_off_on_leaves_no_address_behind_and_makes_nothing_twice(
     assert found(env, "nat_gateway").id != first
     assert list(way_out(env).values()) == ["active"]
     assert env.plan().empty
+
+
+def test_an_address_that_somebody_gave_to_an_interface_is_taken_back_and_released(
+    make_env: MakeEnv, account: Account, ask: Callable[[str, int], None]
+) -> None:
+    env = make_env("nat_address", "subnet_public")
+    env.up()
+    ec2, address = env.cloud.ec2, found(env, "nat_address").id
+    interface = ec2.create_network_interface(SubnetId=found(env, "subnet_public").id)["NetworkInterface"]
+    ec2.associate_address(AllocationId=address, NetworkInterfaceId=interface["NetworkInterfaceId"])
+    env.stack = env.declared({}).only(["nat_address"])
+    assert env.up().ok
+    assert nat_things(account, env) == []
+    ec2.delete_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"])
+    assert env.down().ok
 
 
 def test_off_costs_two_reads(make_env: MakeEnv) -> None:

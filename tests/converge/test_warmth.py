@@ -36,7 +36,7 @@ def test_the_settings_keep_the_router_warm_and_taking_them_back_ends_it(
 
     def env(home: Path) -> Env:
         made = Env(name, endpoint=endpoint, packages=packages, home=home)
-        made.stack = made.stack.only(["router_live", "warmer_permission"])
+        made.stack = made.stack.only(["router_live", "warmer", "warmer_permission"])
         return made
 
     kept = env(warm)

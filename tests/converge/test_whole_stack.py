@@ -96,10 +96,9 @@ def built(make_env: MakeEnv) -> Env:
 
 @pytest.fixture(scope="module")
 def extras(make_env: MakeEnv, built: Env) -> Env:
-    """What is switched off by default, with all that it stands on, up."""
+    """What isn't there by default, with all that it stands on, up."""
     env = make_env(env_name(), settings=ALL_ON)
-    off = {resource.key for resource in built.stack.unwanted}
-    env.stack = env.stack.only(key for key in env.stack.by_key if key in off)
+    env.stack = env.stack.only(env.stack.by_key.keys() - built.stack.by_key.keys())
     env.up()
     return env
 
@@ -126,6 +125,42 @@ def test_the_ledger_names_what_is_there_and_nothing_is_there_twice(built: Env, a
     assert recorded == set(built.stack.by_key)
     named = Counter((thing.kind, thing.name) for thing in things if thing.name)
     assert [name for name, count in named.items() if count > 1] == []
+
+
+# --- a part of it -----------------------------------------------------------------------------------------------------
+
+
+def test_limits_are_brought_back_alone_and_what_they_stand_on_is_left_as_it_is(built: Env) -> None:
+    """As after a bad import: nothing of this machine's router shall go along with the limits."""
+    drifted = {"router": "code_sha256", "route_infer": "authorizer", "api": "cors", "api_throttle": "default_rate"}
+    there = built.survey().found
+    for key, field in drifted.items():
+        PERTURB[type(built.stack.by_key[key]), field](built.cloud, there[key])
+    whole = built.stack
+    try:
+        before = built.differences(built.plan())
+        assert before.keys() >= drifted.keys()
+        built.stack = whole.only(["api_throttle"])
+        assert built.differences(built.plan()) == {"api_throttle": {"default_rate"}}
+        outcome = built.up()
+        assert [change.key for change in outcome.changes if change.action != "unchanged"] == ["api_throttle"]
+        left = {change.key for change in outcome.changes if change.changes and change.action == "unchanged"}
+        assert left == before.keys() - {"api_throttle"}
+    finally:
+        built.stack = whole
+    assert built.differences(built.plan()) == {key: fields for key, fields in before.items() if key != "api_throttle"}
+    built.up()
+    assert built.plan().empty
+
+
+def test_without_the_node_a_built_env_has_nothing_to_do(built: Env) -> None:
+    whole = built.stack
+    built.stack = whole.without(["node"])
+    try:
+        assert whole.by_key.keys() - built.stack.by_key.keys() == {"node", "alarm_heartbeat", "dashboard"}
+        assert built.plan().empty
+    finally:
+        built.stack = whole
 
 
 # --- changes from outside ---------------------------------------------------------------------------------------------

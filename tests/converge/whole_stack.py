@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from all_on import ALL_ON
 from converge_engine import ACCOUNT, REGION
 
 from aistratus.cloud import Access, Clients, Cloud, Identity
@@ -33,11 +34,12 @@ DEMO_MODEL = Model(
 )
 
 
-ALL_ON: Mapping[str, Any] = {
-    "network": {"enable_nat_gw": True},
-    "delivery": {"repository": "owner/name"},
-}
-"""Settings that switch on all that is off by default."""
+__all__ = ["ALL_ON", "ASLEEP", "DEMO_MODEL", "Env", "part"]
+
+
+def part(stack: Stack, *keys: str) -> Stack:
+    """These keys and all that they stand on, all of it to be as it is declared."""
+    return stack.only(stack.only(keys).whole.by_key)
 
 
 class Env:

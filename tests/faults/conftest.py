@@ -44,9 +44,11 @@ def warm() -> Iterator[WarmCommand]:
 
 @pytest.fixture(scope="module")
 def make_env(endpoint: str, warm: WarmCommand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeEnv]:
-    """Makes an env by name; `warm=` for one whose commands run beside those of another."""
+    """Makes an env by name; `warm=` for one whose commands run beside those of another, `AISTRATUS_…=` for settings."""
     from env_on_cloud import Env
 
     home = tmp_path_factory.mktemp("home")
     with ExitStack() as stack:
-        yield lambda name, warm=warm: stack.enter_context(Env(name, endpoint=endpoint, warm=warm, home=home))
+        yield lambda name, warm=warm, **variables: stack.enter_context(
+            Env(name, endpoint=endpoint, warm=warm, home=home, **variables)
+        )

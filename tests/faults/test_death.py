@@ -1,6 +1,6 @@
 """A command that is killed at any of its calls and run again ends where it would have ended.
 
-`scripts/bench/death.py` tries every call; here is a spread sample.
+`scripts/bench/death.py` tries every call; here is a spread sample, with everything on that is off by default.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from account_listing import Shape, difference
+from all_on import ALL_ON_VARIABLES
 from death import Case, changed_package, die, kills, proven, tally
 from env_on_cloud import Env, WarmCommand
 
@@ -25,6 +26,12 @@ class Undisturbed:
     up: int
     down: int
     shape: Shape
+
+
+@pytest.fixture(scope="module")
+def make_env(make_env: Callable[..., Env]) -> Callable[..., Env]:
+    """Makes an env in which nothing is switched off."""
+    return lambda name: make_env(name, **ALL_ON_VARIABLES)
 
 
 @pytest.fixture(scope="module")

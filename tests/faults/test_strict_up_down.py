@@ -125,8 +125,8 @@ class Product:
         return [change.key for change in self.up().changes if change.action != "unchanged"]
 
     def only(self, *keys: str) -> Product:
-        """A part of the stack, with all that it stands on."""
-        return replace(self, stack=self.stack.only(keys))
+        """A part of the stack, with all that it stands on, all of it to be as it is declared."""
+        return replace(self, stack=self.stack.only(self.stack.only(keys).whole.by_key))
 
     def order(self, **order: Any) -> None:
         """Tells the judge."""

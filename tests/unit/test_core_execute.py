@@ -340,6 +340,32 @@ def test_only_takes_a_key_with_what_it_stands_on() -> None:
         STACK.only(["nothing"])
 
 
+def test_only_leaves_what_a_key_stands_on_as_it_is_found_and_makes_it_where_it_is_missing(world: World) -> None:
+    up(world, STACK)
+    bigger = Box(key="outer", size=9, shape="ball")
+    part = Stack((bigger, Box(key="inner", size=5, inside=Ref(bigger)))).only(["inner"])
+    world.log.clear()
+    looked = {change.key: change for change in planned(world, part).changes}
+    assert (looked["outer"].action, looked["inner"].action) == ("unchanged", "update")
+    assert {difference.field for difference in looked["outer"].changes} == {"size", "shape"}
+    assert up(world, part, replace_allowed=True).ok
+    assert world.log == ["update size of inner"]
+    assert planned(world, part).empty
+
+    world.things.clear()
+    world.log.clear()
+    assert up(world, part).ok and world.log == ["create outer", "create inner"]
+
+
+def test_without_leaves_out_a_key_and_all_that_stands_on_it() -> None:
+    assert set(STACK.without(["outer"]).by_key) == {"friend"}
+    assert STACK.without(["inner"]).by_key.keys() >= {"outer"}
+    part = WITHOUT_LID.without(["lid"])
+    assert (set(part.by_key), part.unwanted) == ({"outer", "inner"}, ())
+    with pytest.raises(Failure, match="nothing"):
+        STACK.without(["nothing"])
+
+
 # --- what is switched off -------------------------------------------------------------------------------------------
 
 lid = Box(key="lid", inside=Ref(outer))

@@ -13,6 +13,8 @@ from aistratus.costs.prices import PriceUnknown, Rate, packaged
 REGIONS = {"eu-central-1", "eu-west-1", "us-east-1"}
 NOT_OFFERED = {("ec2", "g6.xlarge", "eu-west-1")}
 """What AWS doesn't sell there; not listing it is right."""
+NOT_SEEN = {("scheduler", "runs", "eu-central-1"), ("scheduler", "runs", "eu-west-1")}
+"""What nobody has looked up yet; another region's price is no price."""
 
 
 def test_every_row_says_where_its_price_comes_from_and_when() -> None:
@@ -34,7 +36,15 @@ def test_every_item_has_one_price_in_each_region() -> None:
     assert len(places) == len(set(places))
     items = {(service, item) for service, item, _ in places}
     missing = {(*item, region) for item in items for region in REGIONS} - set(places)
-    assert missing == NOT_OFFERED
+    assert missing == NOT_OFFERED | NOT_SEEN
+
+
+def test_a_price_that_was_taken_from_another_region_says_so() -> None:
+    taken = [
+        price for price in packaged().prices if price.item.startswith("provisioned") and price.region != "us-east-1"
+    ]
+    assert taken
+    assert all(price.note.startswith("as in us-east-1: ") for price in taken)
 
 
 @pytest.mark.parametrize(

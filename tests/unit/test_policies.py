@@ -42,6 +42,8 @@ DOCUMENTS: dict[str, Document] = {
     "killer-topic": policies.killer_topic(NAMES),
     "trust-lambda": policies.trust("lambda.amazonaws.com"),
     "trust-ec2": policies.trust("ec2.amazonaws.com"),
+    "trust-scheduler": policies.trust("scheduler.amazonaws.com", account=NAMES.account),
+    "trust-codebuild": policies.trust("codebuild.amazonaws.com", account=NAMES.account),
 }
 
 WITHOUT_RESOURCE_LEVEL = {
@@ -160,6 +162,13 @@ def test_the_router_reads_one_secret_whatever_aws_puts_behind_its_name() -> None
 def test_only_the_named_service_may_assume_a_role() -> None:
     statement = policies.trust("lambda.amazonaws.com")["Statement"][0]
     assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert "Condition" not in statement, "Lambda doesn't promise to say on whose behalf it comes"
+
+
+@pytest.mark.parametrize("service", ["scheduler", "codebuild"])
+def test_a_service_assumes_a_role_only_on_behalf_of_our_account(service: str) -> None:
+    statement = DOCUMENTS[f"trust-{service}"]["Statement"][0]
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": NAMES.account}}
 
 
 def test_only_workflows_of_the_one_repository_may_assume_the_role_of_github() -> None:

@@ -14,9 +14,10 @@ from aistratus.node.bootstrap import Model
 from aistratus.policies import Names
 from aistratus.resources.compute import Instance
 from aistratus.resources.network import Subnet
-from aistratus.settings import NetworkSettings, Settings
+from aistratus.settings import AuthSettings, DeliverySettings, NetworkSettings, Settings
 from aistratus.stack import Shipped, cut_off, describe
 
+NAMES = Names("aws", "123456789012", "eu-central-1", "t")
 SHIPPED = Shipped(
     router=lambda: b"",
     router_sha256="",
@@ -32,7 +33,7 @@ SHIPPED = Shipped(
 
 def stack(*, nat: bool) -> Stack:
     settings = Settings(network=NetworkSettings(enable_nat_gw=nat))
-    return describe(settings, Names("aws", "123456789012", "eu-central-1", "t"), SHIPPED)
+    return describe(settings, NAMES, SHIPPED)
 
 
 @pytest.mark.parametrize("nat", [True, False])
@@ -51,6 +52,25 @@ def test_what_nat_adds_is_what_is_unwanted_without_it() -> None:
     switched_off = {resource.key for resource in off.unwanted} - {resource.key for resource in on.unwanted}
     assert set(on.by_key) - set(off.by_key) == switched_off == {"nat_address", "nat_gateway"}
     assert set(off.whole.by_key) == set(on.whole.by_key)
+
+
+def test_what_a_workflow_may_read_depends_on_no_machine() -> None:
+    """A laptop has the model's file and the operator's address in its settings; a workflow may have neither."""
+    delivery = DeliverySettings(repository="owner/name")
+    here = Settings(delivery=delivery, auth=AuthSettings(operator_email="operator@example.com"))
+    roles = [
+        describe(settings, NAMES, shipped).by_key["github_role"]
+        for settings, shipped in ((here, SHIPPED), (Settings(delivery=delivery), replace(SHIPPED, model_content=None)))
+    ]
+    assert roles[0] == roles[1]
+
+
+def test_without_the_node_goes_only_what_stands_on_it() -> None:
+    whole = stack(nat=False)
+    part = whole.without(["node"])
+    assert whole.by_key.keys() - part.by_key.keys() == {"node", "alarm_heartbeat", "dashboard"}
+    assert all(part.by_key[key] == whole.by_key[key] for key in part.by_key)
+    assert part.unwanted == whole.unwanted
 
 
 @pytest.mark.parametrize(
