@@ -18,6 +18,7 @@ ARGUED = {
     "UNKNOWN_ACTION apigateway:TagResource": "AWS asks for it, unlisted (aws-amplify/amplify-cli issue 12316)",
     "RESOURCE_STAR codeconnections:ListConnections": "asked for all connections at once, so that no ARN would match",
     "RESOURCE_MISMATCH ec2:RunInstances": "one call touches many types; each stands with its own condition",
+    "RESOURCE_MISMATCH ec2:Create": "what is made and what it is made in stand in two statements: other tags count",
     "RESOURCE_MISMATCH ssm:GetParameter": "AWS's own parameters lie in no account, and so have no number in their ARN",
     "RESOURCE_MISMATCH codestar-connections": "the connection's ARN tells under which of two names it was made",
     # cloudsplaining

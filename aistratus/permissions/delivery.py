@@ -6,7 +6,14 @@ Source: their pages of the Service Authorization Reference.
 from __future__ import annotations
 
 from aistratus.permissions import things as t
-from aistratus.permissions.check import Check, Table, listing, pass_role, same, tagging
+from aistratus.permissions.check import Check, Params, Table, listing, pass_role, same, tagging
+
+_GIVEN = "source.auth.resource"
+_CONNECTIONS = {"codeconnections": t.ANY_CONNECTION, "codestar-connections": t.OLD_CONNECTION}
+"""Connections have had two names, and AWS asks for the one that the connection was made under: its ARN tells.
+
+Source: Developer Tools console user guide, "Connections rename - Summary of changes".
+"""
 
 
 def _project(action: str) -> tuple[Check, ...]:
@@ -14,8 +21,16 @@ def _project(action: str) -> tuple[Check, ...]:
     return (
         Check(action, t.PROJECT, "name"),
         pass_role("serviceRole", "codebuild.amazonaws.com", "serviceRole"),
-        Check("codeconnections:PassConnection", t.ANY_CONNECTION, "source.auth.resource", "source.auth.resource"),
+        *(
+            Check(f"{service}:PassConnection", thing, _GIVEN, f"{_GIVEN} && contains({_GIVEN}, ':{service}:')")
+            for service, thing in _CONNECTIONS.items()
+        ),
     )
+
+
+def _provider(params: Params) -> list[str]:
+    """A provider's ARN ends with its address."""
+    return [str(params["Url"]).removeprefix("https://")]
 
 
 DELIVERY: Table = {
@@ -54,7 +69,7 @@ DELIVERY: Table = {
         "TagOpenIDConnectProvider UntagOpenIDConnectProvider",
     ),
     "iam:CreateOpenIDConnectProvider": (
-        Check("iam:CreateOpenIDConnectProvider", t.OIDC_PROVIDER),
-        tagging("iam:TagOpenIDConnectProvider", t.OIDC_PROVIDER, "'*'", "Tags"),
+        Check("iam:CreateOpenIDConnectProvider", t.OIDC_PROVIDER, _provider),
+        tagging("iam:TagOpenIDConnectProvider", t.OIDC_PROVIDER, _provider, "Tags"),
     ),
 }

@@ -40,7 +40,7 @@ IDENTITY: Table = {
         Check("iam:AddRoleToInstanceProfile", t.PROFILE, "InstanceProfileName"),
         pass_role("RoleName", "ec2.amazonaws.com"),
     ),
-    "iam:GetRole": (Check("iam:GetRole", t.PRINCIPAL, "RoleName && join('/', ['role', RoleName])"),),
+    "iam:GetRole": (Check("iam:GetRole", t.ANY_ROLE, "RoleName"),),
     # About the caller, whoever that is.
     "iam:SimulatePrincipalPolicy": (Check("iam:SimulatePrincipalPolicy", t.PRINCIPAL, "PolicySourceArn"),),
     **listing("cognito-idp", "ListUserPools"),

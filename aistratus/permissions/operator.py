@@ -1,20 +1,23 @@
 """The smallest policy for whoever runs a command.
 
 It is made of the operations that the command's code makes and of what IAM checks for each (`operations.py`), so that it
-can't promise what the code doesn't do. `tests/e2e/test_least_privilege.py` records every call of every command and lets
-a policy evaluator judge: nothing is denied, and no statement can go.
+can't promise what the code doesn't do. `tests/cli/test_cli_least_privilege.py` records every call of every command and
+lets policy evaluators judge: nothing is denied, and no statement, action or resource can go that isn't argued there.
+`tests/cli/test_cli_policy_limits.py` has them judge that what isn't the env's own is left alone.
 
-Checks that ask for the same condition share a statement, also where not every action knows every resource in it: an
-action on a resource of a type that it doesn't know allows nothing.
+Actions share a statement only if their checks name the very same resources under the same condition. Two actions of one
+service on different resources must not: IAM would allow each on the other's, `iam:PutRolePolicy` on every role because
+`iam:SimulatePrincipalPolicy` has to be.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from fnmatch import fnmatchcase
+from typing import Final
 
 from aistratus.core.graph import Stack
 from aistratus.core.resource import kinds as known_kinds
@@ -73,6 +76,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "iam:PutRolePermissionsBoundary": "Role.permissions_boundary",
     "lambda:PutProvisionedConcurrencyConfig": "Alias.provisioned",
     "lambda:PutFunctionConcurrency": "Function.reserved_concurrency",
+    "dynamodb:DescribeContinuousBackups": "Table.point_in_time_recovery",
     "dynamodb:UpdateContinuousBackups": "Table.point_in_time_recovery",
 }
 """Operations that are made only where the stack says something about this field."""
@@ -103,9 +107,11 @@ been declared yesterday.
 
 
 def declared(stack: Stack) -> frozenset[str]:
-    """The kinds of a stack and their fields that say something: `Role`, `Role.inline`, …"""
+    """The kinds of a stack and their fields that say something, be it "off": `Role`, `Role.inline`, …"""
     kinds = {resource.kind for resource in stack.resources}
-    fields = {f"{one.kind}.{name}" for one in stack.resources for name, value in one.wanted() if value}
+    fields = {
+        f"{one.kind}.{name}" for one in stack.resources for name, value in one.wanted() if value or value is False
+    }
     return frozenset(kinds | fields)
 
 
@@ -117,9 +123,9 @@ def operations(command: str, features: frozenset[str]) -> frozenset[str]:
     shared = {name for name in OPERATIONS if _possible(name, features)} - PROGRAMS - single - LOCK - STATUS
     reads = {name for name in shared if READS.match(_verb(name))} | {"sqs:GetQueueAttributes"}
     if command == "plan":
-        return frozenset(reads - BEFORE_WRITING | LEDGER)
+        return frozenset(reads - BEFORE_WRITING - BEFORE_REMOVING | LEDGER)
     if command == "status":
-        return frozenset(reads - BEFORE_WRITING | LEDGER | STATUS)
+        return frozenset(reads - BEFORE_WRITING - BEFORE_REMOVING | LEDGER | STATUS)
     if command == "down":
         return frozenset(reads - BEFORE_WRITING | {name for name in shared if REMOVES.match(_verb(name))} | LOCK)
     return frozenset(shared | LOCK | STATUS)
@@ -146,6 +152,11 @@ ALSO_PROVISIONING: Final = frozenset(
 )
 """Operations of single commands that reconcilers make too."""
 
+BEFORE_REMOVING: Final = frozenset(
+    {"iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:ListInstanceProfilesForRole"}
+)
+"""Read only when something is about to be taken away."""
+
 BEFORE_WRITING: Final = frozenset(
     {"ssm:GetParameter", "ec2:DescribeImages", "ec2:DescribeIamInstanceProfileAssociations"}
 )
@@ -160,41 +171,73 @@ def _verb(operation: str) -> str:
 
 # --- statements -----------------------------------------------------------------------------------------------------
 
+Condition = tuple[tuple[str, tuple[str, ...]], ...]
+"""Condition keys, each with the values that it may have; in order, so that equal ones are equal."""
+
 
 @dataclass
 class _Grant:
-    """One statement in the making."""
+    """What one action is allowed on, and under which values of its condition's keys."""
 
-    actions: set[str] = field(default_factory=set)
     resources: set[str] = field(default_factory=set)
     condition: dict[str, set[str]] = field(default_factory=dict)
+
+    def terms(self) -> tuple[tuple[str, ...], Condition]:
+        """What actions have to have in common to share a statement."""
+        condition = tuple((key, tuple(sorted(values))) for key, values in sorted(self.condition.items()))
+        return tuple(sorted(_uncovered(self.resources))), condition
+
+
+def _uncovered(patterns: set[str]) -> Iterator[str]:
+    """Those that no other of them matches whole."""
+    for pattern in patterns:
+        if not any(fnmatchcase(pattern, other) for other in patterns - {pattern}):
+            yield pattern
 
 
 def operator(names: Names, stack: Stack, *, command: str | None = None) -> Document:
     """The policy for a command on this stack, or for all commands."""
-    commands = COMMANDS if command is None else (command,)
-    features = declared(stack)
-    wanted = frozenset[str]().union(*(operations(one, features) for one in commands))
     grants: dict[tuple[str, ...], _Grant] = {}
-    for operation in sorted(wanted):
-        for check in (one for one in OPERATIONS[operation] if one.by != "program"):
-            grant = grants.setdefault(_group(check), _Grant())
-            grant.actions.add(check.action)
-            grant.resources.update(check.thing.of_env(names))
-            for key, value in _condition(names, check):
-                grant.condition.setdefault(key, set()).add(value)
-    return document(*(_statement(grants[group]) for group in sorted(grants)))
+    for check in checks(stack, COMMANDS if command is None else (command,)):
+        resources = reach(names, stack, check)
+        if not resources:
+            continue
+        wanted = list(_condition(names, check))
+        grant = grants.setdefault((check.action, *(key for key, _ in wanted)), _Grant())
+        grant.resources.update(resources)
+        for key, value in wanted:
+            grant.condition.setdefault(key, set()).add(value)
+    shared: dict[tuple[tuple[str, ...], Condition], set[str]] = {}
+    for (action, *_), grant in grants.items():
+        shared.setdefault(grant.terms(), set()).add(action)
+    return document(*(_statement(actions, *terms) for terms, actions in sorted(shared.items())))
 
 
-def _group(check: Check) -> tuple[str, ...]:
-    """Checks of one group share a statement."""
-    service = check.action.partition(":")[0]
-    if check.thing is t.EVERYTHING and check.state != "made":
-        return ("",)
-    keys = [key for key, _ in check.context]
-    state = check.state if check.thing.tagged or check.thing is t.EVERYTHING else ""
-    apart = check.thing.arn if check.thing is t.IMAGE_PARAMETER or check.thing is t.IMAGE else ""
-    return (service, state, apart, *keys)
+def checks(stack: Stack, commands: Iterable[str]) -> Iterator[Check]:
+    """Everything that IAM looks at for any call of these commands on this stack."""
+    features = declared(stack)
+    for operation in sorted(frozenset[str]().union(*(operations(one, features) for one in commands))):
+        yield from (check for check in OPERATIONS[operation] if check.by != "program")
+
+
+def reach(names: Names, stack: Stack, check: Check) -> tuple[str, ...]:
+    """The resources that a check is about, as patterns of ARNs; none where this stack never comes to it.
+
+    A connection that the settings name is the only one that is handed to builds. Its ARN tells which of the service's
+    two names AWS checks for.
+    """
+    service, _, verb = check.action.partition(":")
+    if verb != "PassConnection":
+        return tuple(check.thing.of_env(names))
+    given = [connection for connection in _connections(stack) if isinstance(connection, str)]
+    if not given:
+        return tuple(check.thing.of_env(names)) if service == "codeconnections" else ()
+    return tuple(arn for arn in given if arn.split(":")[2] == service)
+
+
+def _connections(stack: Stack) -> Iterator[object]:
+    """What builds read the repository by: an ARN from the settings, or a reference to the env's own connection."""
+    return (dict(one.wanted()).get("connection") for one in stack.resources if one.kind == "BuildProject")
 
 
 def _condition(names: Names, check: Check) -> Iterator[tuple[str, str]]:
@@ -207,13 +250,9 @@ def _condition(names: Names, check: Check) -> Iterator[tuple[str, str]]:
     yield from check.context
 
 
-def _statement(grant: _Grant) -> Document:
-    condition: dict[str, Any] = {}
-    for key, values in sorted(grant.condition.items()):
-        listed = sorted(values)
-        condition[key] = listed[0] if len(listed) == 1 else listed
-    resources = sorted(grant.resources)
-    return allow(sorted(grant.actions), *resources, **({"StringEquals": condition} if condition else {}))
+def _statement(actions: Iterable[str], resources: Iterable[str], condition: Condition) -> Document:
+    equals = {key: values[0] if len(values) == 1 else list(values) for key, values in condition}
+    return allow(sorted(actions), *resources, **({"StringEquals": equals} if equals else {}))
 
 
 # --- size -------------------------------------------------------------------------------------------------------------
@@ -255,14 +294,12 @@ class Asked:
 
 def asked(names: Names, stack: Stack) -> Iterator[Asked]:
     """What a caller must be allowed to do, as questions: on examples of the env's resources, tagged as ours."""
-    features = declared(stack)
-    wanted = frozenset[str]().union(*(operations(one, features) for one in COMMANDS))
     grouped: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], set[str]] = {}
-    for operation in wanted:
-        for check in (one for one in OPERATIONS[operation] if one.by != "program"):
-            examples = tuple(
-                pattern if pattern == "*" else pattern.replace("*", "example") for pattern in check.thing.of_env(names)
-            )
+    for check in checks(stack, COMMANDS):
+        examples = tuple(
+            pattern if pattern == "*" else pattern.replace("*", "example") for pattern in reach(names, stack, check)
+        )
+        if examples:
             context = tuple(sorted(dict(_condition(names, check)).items()))
             grouped.setdefault((examples, context), set()).add(check.action)
     for (resources, context), actions in sorted(grouped.items()):

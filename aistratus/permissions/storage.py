@@ -111,7 +111,7 @@ DATA: Table = {
     "ssm:GetParameters": (
         Check("ssm:GetParameters", t.LEDGER, lambda params: [str(name).split(":")[0] for name in params["Names"]]),
     ),
-    **same("ssm", t.LEDGER, "Path", "GetParametersByPath"),
+    **same("ssm", t.LEDGER_PATH, "Path", "GetParametersByPath"),
     **same("ssm", t.LEDGER, "Names", "DeleteParameters"),
     "ssm:PutParameter": (
         Check("ssm:PutParameter", t.LEDGER, "Name"),

@@ -98,7 +98,9 @@ BUCKET = Thing("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}",))
 OBJECT = Thing("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}/*",))
 TABLE = _regional("dynamodb", "table/{id}")
 QUEUE = _regional("sqs", "{id}")
-LEDGER = _regional("ssm", "parameter{id}", "/tinyllama/{env}", "/tinyllama/{env}/*")
+LEDGER = _regional("ssm", "parameter{id}", "/tinyllama/{env}/*")
+LEDGER_PATH = _regional("ssm", "parameter{id}", "/tinyllama/{env}", "/tinyllama/{env}/*")
+"""For what asks by the path of all."""
 IMAGE_PARAMETER = Thing("arn:{partition}:ssm:{region}::parameter{id}", ("/aws/service/*",))
 """AWS's own parameters, the same for every account."""
 SECRET = _regional("secretsmanager", "secret:{id}", "tinyllama/{env}/*")
@@ -108,7 +110,9 @@ USER_POOL = _regional("cognito-idp", "userpool/{id}", "*", tagged=True)
 ROLE = _global("role/{id}")
 PROFILE = _global("instance-profile/{id}")
 PRINCIPAL = _global("{id}", "user/*", "role/*")
-"""Whoever runs the commands: it has no name that we give."""
+"""Whoever runs the commands: it has no name that we give. To be read only."""
+ANY_ROLE = _global("role/{id}", "*")
+"""The caller's role, likewise."""
 OIDC_PROVIDER = _global("oidc-provider/{id}", "token.actions.githubusercontent.com")
 OIDC_PROVIDERS = _global("oidc-provider/{id}", "*")
 """Looked through for ours: its tags say whose one is."""
@@ -126,6 +130,10 @@ LOG_GROUP = _regional(
     "/aws/codebuild/{prefix}*",
     "/tinyllama/{env}/*",
 )
+LOG_SHOWN = _regional(
+    "logs", "log-group:{id}", "/aws/lambda/{prefix}*", "/aws/vendedlogs/{prefix}*", "/tinyllama/{env}/*"
+)
+"""What `aistratus logs` shows: the router's, the API's and the worker's."""
 LOG_STREAM = LOG_GROUP
 """Told by its group, whose ARN is the beginning of its own."""
 TOPIC = _regional("sns", "{id}")
@@ -150,3 +158,5 @@ REPOSITORY = _regional("ecr", "repository/{id}")
 CONNECTION = _regional("codeconnections", "connection/{id}", "*", tagged=True)
 ANY_CONNECTION = _regional("codeconnections", "connection/{id}", "*")
 """Settings may name a connection that was made by hand."""
+OLD_CONNECTION = _regional("codestar-connections", "connection/{id}", "*")
+"""One that was made while the service still had its first name keeps the ARN it was given then."""

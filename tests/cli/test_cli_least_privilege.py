@@ -1,4 +1,4 @@
-"""The printed policies and those of our roles allow what is really called, and no statement too many.
+"""The printed policies and those of our roles allow what is really called, and nothing that isn't argued here besides.
 
 One life of an env on a strict cloud: planned, built, looked at, asked, changed from outside, put right, taken down. The
 cloud writes down every call with its caller: each command signs with a key of its own, functions sign with their role's
@@ -7,8 +7,12 @@ credentials, a node with its instance's id. What IAM would check for each call c
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
+import sys
 import urllib.request
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +61,7 @@ class Life:
     """What was called, and what was allowed."""
 
     calls: Mapping[str, list[dict[str, Any]]]
-    """By caller: a command, a role's name, `node`."""
+    """By caller: a command or a role's name."""
     policies: Mapping[str, Document]
     """By caller as well."""
     tags: Mapping[str, Mapping[str, str]]
@@ -98,7 +102,8 @@ def _live(endpoint: str, person: Person) -> Life:
     # Ready, although nobody clicks the link in the mail to the operator.
     api = json.loads(run("status", "-o", "json"))["api_url"]
     run("chat", "How do I stop the GPU?")
-    run("logs", "router")
+    for part in ("router", "api", "worker"):
+        run("logs", part)
     _deep_health(person, api)
     run("doctor")
     if "secret" in COMMANDS:
@@ -117,6 +122,8 @@ def _live(endpoint: str, person: Person) -> Life:
     _change(endpoint, tags)
     run("up", "-y")
     _functions(endpoint)
+    if "delivery" in Settings.model_fields:
+        _deliver(endpoint, person)
     roles, platform = _role_policies(endpoint), _platform(endpoint)
     policies = {command: printed(command) for command in COMMANDS} | roles
     run("down", "-y")
@@ -206,6 +213,22 @@ def _functions(endpoint: str) -> None:
         assert eventually(lambda: called("DescribeBudget") and called("Publish"))
 
 
+def _deliver(endpoint: str, person: Person) -> None:
+    """What runs in a build and in a workflow, each with a key that is named like its role."""
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("handler.py", "def handler(event, context): ...")
+    function = f"{NAMES.prefix}router"  # so that the build has something to publish
+    client(endpoint, "lambda").update_function_code(FunctionName=function, ZipFile=other.getvalue())
+    variables = {"AISTRATUS_ENV": ENV, "AWS_DEFAULT_REGION": REGION}
+    build = person.with_variables(AWS_ACCESS_KEY_ID="deploy_role", **variables)
+    said = build.shell(f"{shlex.quote(sys.executable)} -m aistratus.deploy")
+    assert said.code == 0, said.words
+    workflow = person.with_variables(AWS_ACCESS_KEY_ID="github_role", **variables)
+    said = workflow.run("env", "export", "--format", "github")
+    assert said.code == 0, said.words
+
+
 def _change(endpoint: str, tags: Mapping[str, Mapping[str, str]]) -> None:
     """One thing of each service that `up` has to put right."""
     (vpc,) = (identity for identity in tags if identity.startswith("vpc-"))
@@ -239,14 +262,16 @@ def _logs(group: str) -> list[Need]:
 
 
 def _delivery(project: str, connection: str) -> dict[str, list[Need]]:
-    """What builds and workflows do: nothing here runs them. See `buildspec.yml`, `deploy.yml` and the API reference."""
-    router = NAMES.arn("lambda", f"function:{NAMES.prefix}router")
+    """What AWS and foreign programs do with the roles of delivery, written by hand: nothing here runs them.
+
+    That is CodeBuild itself (its log, the source), the AWS command line in `deploy.yml`, Docker and the agent on the
+    machine that builds images. What is ours, `python -m aistratus.deploy` and `env export`, is recorded in `_deliver`.
+    """
     pull_and_push = NAMES.arn("ecr", f"repository/{NAMES.prefix}builder")
     return {
         "deploy_role": [
             *_logs(f"/aws/codebuild/{project}"),
             Need("codeconnections:GetConnectionToken", connection),
-            Need("lambda:UpdateFunctionCode", router),
         ],
         "build_runner_role": [
             *_logs(f"/tinyllama/{ENV}/build-runner"),
@@ -255,8 +280,8 @@ def _delivery(project: str, connection: str) -> dict[str, list[Need]]:
             Need("ssm:UpdateInstanceInformation", "*"),
         ],
         "github_role": [
-            Need("ssm:GetParameters", NAMES.parameter("api")),
             Need("codebuild:StartBuild", NAMES.arn("codebuild", f"project/{project}")),
+            Need("codebuild:BatchGetBuilds", NAMES.arn("codebuild", f"project/{project}")),
         ],
     }
 
@@ -320,41 +345,169 @@ def known(judge: Judge, needed: list[tuple[Need, tuple[tuple[str, str], ...]]]) 
     return [(need, context) for need, context in needed if not unknown_to_the_simulator(need)]
 
 
-def _only_ours_to_judge(life: Life, caller: str, statement: Document) -> bool:
-    asked = [need for need, _ in checks(life, caller) if need.action in statement["Action"]]
-    return any(unknown_to_the_simulator(need) for need in asked)
+@dataclass(frozen=True)
+class Piece:
+    """One statement of a policy, for one of its resources."""
+
+    statement: int
+    resource: str
+
+
+def _pieces(policy: Document) -> list[Piece]:
+    return [
+        Piece(index, resource)
+        for index, one in enumerate(policy["Statement"])
+        for resource in ([one["Resource"]] if isinstance(one["Resource"], str) else one["Resource"])
+    ]
+
+
+def _allowing(judge: Judge, policy: Document, needed: list[tuple[Need, Any]]) -> list[set[Piece]]:
+    """For each need, the pieces of the policy that allow it."""
+    pieces = _pieces(policy)
+    alone = [
+        {**policy, "Statement": [{**policy["Statement"][piece.statement], "Resource": [piece.resource]}]}
+        for piece in pieces
+    ]
+    numbered = [
+        (number, Case((index,), need, context))
+        for number, (need, context) in enumerate(needed)
+        for index, piece in enumerate(pieces)
+        if need.action in policy["Statement"][piece.statement]["Action"]
+    ]
+    allowing: list[set[Piece]] = [set() for _ in needed]
+    for (number, case), yes in zip(numbered, judge(alone, [case for _, case in numbered]), strict=True):
+        if yes:
+            allowing[number].add(pieces[case.documents[0]])
+    return allowing
+
+
+def _unneeded(policy: Document, needed: list[tuple[Need, Any]], allowing: list[set[Piece]]) -> Iterator[str]:
+    """What can go without any need being denied: actions, and `ACTIONS on RESOURCE` where the statement can't go."""
+    resources: set[Piece] = set()
+    actions: set[tuple[int, str]] = set()
+    for (need, _), pieces in zip(needed, allowing, strict=True):
+        resources |= pieces if len(pieces) == 1 else set()
+        used = {piece.statement for piece in pieces}
+        actions |= {(index, need.action) for index in used} if len(used) == 1 else set()
+    for index, one in enumerate(policy["Statement"]):
+        yield from (action for action in one["Action"] if (index, action) not in actions)
+    kept = {index for index, _ in actions}
+    for piece in _pieces(policy):
+        if piece.statement in kept and piece not in resources:
+            yield f"{' '.join(policy['Statement'][piece.statement]['Action'])} on {piece.resource}"
+
+
+def _named(service: str, verbs: str) -> set[str]:
+    return {f"{service}:{verb}" for verb in verbs.split()}
+
+
+REPAIRS = {
+    *_named("codebuild", "UpdateProject"),
+    *_named("cognito-idp", "AdminDisableUser AdminEnableUser AdminRemoveUserFromGroup AdminUpdateUserAttributes "
+            "DeleteUserPoolDomain SetUserPoolMfaConfig TagResource UpdateGroup UpdateUserPool UpdateUserPoolClient"),
+    *_named("dynamodb", "UpdateTable"),
+    *_named("ec2", "AssociateIamInstanceProfile AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress "
+            "DeleteNetworkInterface DeleteRoute DeleteVolume DescribeIamInstanceProfileAssociations "
+            "DisassociateAddress ModifyInstanceMetadataOptions ModifyVolume ModifyVpcEndpoint "
+            "ReplaceIamInstanceProfileAssociation ReplaceRoute ReplaceRouteTableAssociation RevokeSecurityGroupEgress "
+            "RevokeSecurityGroupIngress StartInstances StopInstances UpdateSecurityGroupRuleDescriptionsEgress "
+            "UpdateSecurityGroupRuleDescriptionsIngress"),
+    *_named("ecr", "PutImageScanningConfiguration PutImageTagMutability"),
+    *_named("iam", "AddClientIDToOpenIDConnectProvider DetachRolePolicy RemoveClientIDFromOpenIDConnectProvider "
+            "UntagOpenIDConnectProvider UpdateAssumeRolePolicy UpdateRole"),
+    *_named("lambda", "UpdateFunctionCode UpdateFunctionConfiguration"),
+    *_named("s3", "AbortMultipartUpload DeleteObject PutBucketTagging"),
+    *_named("scheduler", "UpdateSchedule"),
+    *_named("secretsmanager", "RestoreSecret UpdateSecret"),
+    # A project is given its connection with the first `up` after a person has completed that.
+    *_named("codeconnections", "PassConnection"),
+}  # fmt: skip
+"""What `up` and `down` do only to what has been changed from outside, by settings or by a crash.
+
+This life has one change a service. Each field is changed in `tests/converge/`, without policies. That the policy has no
+action which the code doesn't make, and none on resources that its own checks don't name, is tested in
+`tests/unit/test_permissions.py`.
+"""
+
+MESSAGES = {
+    *_named("ssmmessages", "CreateControlChannel CreateDataChannel OpenControlChannel OpenDataChannel"),
+    *_named("ec2messages", "AcknowledgeMessage DeleteMessage FailMessage GetEndpoint GetMessages SendReply"),
+}  # fmt: skip
+"""The SSM agent's own protocol."""
+
+NOT_SEEN: Mapping[str, set[str]] = {
+    "up": REPAIRS,
+    "down": REPAIRS,
+    # A token is there, or the operator's password is known, by the time that they are run here.
+    "chat": _named("cognito-idp", "AdminGetUser"),
+    "queue": _named("cognito-idp", "AdminGetUser AdminSetUserPassword")
+    | _named("ssm", "AddTagsToResource PutParameter"),
+    # The caller is a user here, not a role.
+    "doctor": _named("iam", "GetRole"),
+    # What a node does after a failure, and the agents that AWS has on it.
+    "node_role": MESSAGES | _named("sqs", "ChangeMessageVisibility GetQueueAttributes") | _named("dynamodb", "GetItem"),
+    # A stopped build and a connection of either name; see `policies.py`.
+    "deploy_role": _named("codeconnections", "GetConnection UseConnection")
+    | _named("codestar-connections", "GetConnection GetConnectionToken UseConnection"),
+    # No machine builds images here; what Docker calls is in the ECR user guide, "IAM permissions for pushing an image".
+    "build_runner_role": MESSAGES
+    | _named("ecr", "BatchCheckLayerAvailability BatchGetImage CompleteLayerUpload GetDownloadUrlForLayer "
+             "InitiateLayerUpload UploadLayerPart"),
+    # A prompt that can't be queued is taken back.
+    "router_role": _named("dynamodb", "DeleteItem"),
+}  # fmt: skip
+"""Actions that no call of this caller needs here, each with the reason."""
+
+RESOURCES_NOT_SEEN = (
+    ("up", "ec2:CreateTags on ", "tags are put back on one resource here, but any may have lost one"),
+    (
+        "down",
+        "ssm:GetParametersByPath on ",
+        "IAM's examples name the path and what is under it, a slash at its end or not",
+    ),
+    ("doctor", "iam:SimulatePrincipalPolicy on ", "the caller is a user here, not a role"),
+    ("deploy_role", "lambda:", "whether a call with a qualifier is checked for the function or for its version"),
+)
+"""Resources that no call of this caller needs here: what is told of them begins so, and why."""
+
+
+def _argued(life: Life, caller: str, what: str) -> bool:
+    """Is there a reason for what isn't needed here? Commands that look share the reconcilers' reads with `down`."""
+    if any(caller == who and what.startswith(begin) for who, begin, _ in RESOURCES_NOT_SEEN):
+        return True
+    if what in NOT_SEEN.get(caller, set()):
+        return True
+    shared = {"plan": ("up", "down"), "status": ("up", "down"), "up": ("down",), "down": ("up",)}.get(caller, ())
+    return any(what == need.action for other in shared for need, _ in checks(life, other))
 
 
 @pytest.mark.parametrize("judge", JUDGES)
-def test_every_call_is_allowed_and_every_statement_is_needed(life: Life, judge: Judge) -> None:
+def test_every_call_is_allowed_and_nothing_is_superfluous(life: Life, judge: Judge) -> None:
     told: list[str] = []
     for caller, policy in life.policies.items():
-        needed = known(judge, checks(life, caller))
+        all_needed = checks(life, caller)
+        needed = known(judge, all_needed)
         assert needed, f"{caller} made no call"
-        statements = [{**policy, "Statement": [one]} for one in policy["Statement"]]
-        cases = [
-            Case((index,), need, context)
-            for need, context in needed
-            for index, one in enumerate(policy["Statement"])
-            if need.action in one["Action"]
-        ]
-        allowing: dict[int, set[int]] = defaultdict(set)
-        keys = {id(need): number for number, (need, _) in enumerate(needed)}
-        for case, allowed in zip(cases, judge(statements, cases), strict=True):
-            if allowed:
-                allowing[keys[id(case.need)]].add(case.documents[0])
+        allowing = _allowing(judge, policy, needed)
         told += [
             f"{caller}: {need.action} on {need.resource} is denied ({dict(context)})"
-            for number, (need, context) in enumerate(needed)
-            if not allowing[number]
+            for (need, context), pieces in zip(needed, allowing, strict=True)
+            if not pieces
         ]
-        alone = {next(iter(indexes)) for indexes in allowing.values() if len(indexes) == 1}
+        only_ours = {need.action for need, _ in all_needed} - {need.action for need, _ in needed}
         told += [
-            f"{caller}: nothing needs {json.dumps(one)}"
-            for index, one in enumerate(policy["Statement"])
-            if index not in alone and not (judge is by_the_simulator and _only_ours_to_judge(life, caller, one))
+            f"{caller}: nothing needs {what}"
+            for what in _unneeded(policy, needed, allowing)
+            if not _argued(life, caller, what) and not only_ours & set(what.split())
         ]
     assert told == []
+
+
+def test_each_repair_is_one_that_up_may_do_and_has_not_done(life: Life) -> None:
+    allowed = {action for one in life.policies["up"]["Statement"] for action in one["Action"]}
+    done = {need.action for caller in ("up", "down") for need, _ in checks(life, caller)}
+    assert REPAIRS - allowed == set()
+    assert REPAIRS & done == set()
 
 
 def test_every_caller_has_a_policy(life: Life) -> None:

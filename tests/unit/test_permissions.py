@@ -20,7 +20,7 @@ from aistratus.core.graph import Stack
 from aistratus.core.resource import Ref, kinds
 from aistratus.permissions import COMMANDS, MANAGED_POLICY_CHARACTERS, Need, needs, operator, parts, size
 from aistratus.permissions.operations import OPERATIONS
-from aistratus.permissions.operator import DECLARED, ONLY, kind_of
+from aistratus.permissions.operator import DECLARED, ONLY, checks, kind_of
 from aistratus.policies import Document, Names
 from aistratus.resources.iam import InstanceProfile, Role
 from aistratus.trace import READS
@@ -40,6 +40,8 @@ WITHOUT_RESOURCE_LEVEL = {
     "iam:ListOpenIDConnectProviders", "servicequotas:GetServiceQuota",
     # Names a resource type, but is asked for all connections at once, so that no ARN would match.
     "codeconnections:ListConnections",
+    # Knows topics, but the request names only the subscription, which is no resource of IAM's.
+    "sns:Unsubscribe",
     # EC2's lists know no resources at all.
     *(f"ec2:Describe{what}" for what in (
         "Addresses", "AvailabilityZones", "IamInstanceProfileAssociations", "Images", "Instances", "InternetGateways",
@@ -204,6 +206,21 @@ def test_starting_an_instance_is_checked_for_everything_that_it_touches() -> Non
     assert ("ec2:CreateTags", ARN("ec2", "instance/*")) in found
 
 
+def test_a_connection_is_passed_under_the_name_that_its_arn_has() -> None:
+    for service in ("codeconnections", "codestar-connections"):
+        connection = ARN(service, "connection/c1")
+        found = wanted(
+            "codebuild", "CreateProject", name="tinyllama-prod-deploy", source={"auth": {"resource": connection}}
+        )
+        assert {one for one in found if "PassConnection" in one[0]} == {(f"{service}:PassConnection", connection)}
+
+
+def test_an_identity_provider_is_made_under_its_own_address() -> None:
+    made = wanted("iam", "CreateOpenIDConnectProvider", Url="https://token.actions.githubusercontent.com")
+    provider = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
+    assert made == {("iam:CreateOpenIDConnectProvider", provider)}
+
+
 # --- the operator's policy --------------------------------------------------------------------------------------------
 
 POLICIES = {command or "all": operator(NAMES, STACK, command=command) for command in (None, *COMMANDS)}
@@ -220,6 +237,20 @@ def test_every_resource_is_named_unless_aws_knows_none() -> None:
         action for _, statement in STATEMENTS if "*" in statement["Resource"] for action in statement["Action"]
     }
     assert everywhere - WITHOUT_RESOURCE_LEVEL == set()
+
+
+def test_each_action_has_only_the_resources_that_its_own_checks_name() -> None:
+    """Not those of other actions of its service: who may look at every role must not rewrite every role."""
+    for name, policy in POLICIES.items():
+        named: dict[str, set[str]] = {}
+        for check in checks(STACK, COMMANDS if name == "all" else (name,)):
+            named.setdefault(check.action, set()).update(check.thing.of_env(NAMES))
+        allowed: dict[str, set[str]] = {}
+        for statement in policy["Statement"]:
+            for action in statement["Action"]:
+                allowed.setdefault(action, set()).update(statement["Resource"])
+        assert allowed.keys() == named.keys(), name
+        assert {action for action in allowed if not allowed[action] <= named[action]} == set(), name
 
 
 def test_every_open_resource_is_bound_to_our_tags_or_has_a_reason() -> None:
