@@ -185,7 +185,11 @@ class WatchSettings(Section):
 class NodeSettings(Section):
     """The machine that runs the model."""
 
-    cpu_type: str = Field(default="t3.small", pattern=r"^[a-z0-9-]+\.[a-z0-9]+$", description="EC2 type when on CPU")
+    cpu_type: str = Field(
+        default="t3.small",
+        pattern=r"^[a-z0-9-]+\.[a-z0-9]+$",
+        description="EC2 type of a new node; one that is there keeps its own",
+    )
     volume_gib: int = Field(default=30, ge=8, le=1024, description="GiB of the encrypted gp3 root volume")
     image: str = Field(
         default="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aistratus.core.execute import Outcome
     from aistratus.core.graph import Stack
     from aistratus.core.plan import Change, Plan, Survey
+    from aistratus.core.resource import Found
 
 
 def up(
@@ -69,11 +70,12 @@ def up(
         else:
             preflight(session.cloud.region, session.caller)
             show.short(planned.changes, console, session.quotes, stack.group_of)
-            _warn_of_cutting_off(session, planned, console)
+            _tell_of_the_way_out(session, planned, console)
             asks = session.asks and not planned.empty
             if asks and not show.confirm(f"Go on ({show.counted(planned.changes)})?", options):
                 raise Interrupted("nothing was changed")
-            with session.locked("aistratus up", steal=steal_lock) as told, show.Ticker(console) as ticker:
+            ticker = show.Ticker(console, [change.key for change in planned.changes])
+            with session.locked("aistratus up", steal=steal_lock) as told, ticker:
                 if told:
                     console.print(told)
                 # Somebody may have changed things while the lock was not ours.
@@ -158,7 +160,8 @@ def down(
             and not show.confirm(f"Remove {len(doomed)} resources of env {session.settings.env!r}?", options)
         ):
             raise Interrupted("nothing was removed")
-        with session.locked("aistratus down", steal=steal_lock) as told, show.Ticker(console) as ticker:
+        ticker = show.Ticker(console, [change.key for change in doomed])
+        with session.locked("aistratus down", steal=steal_lock) as told, ticker:
             if told:
                 console.print(told)
             found = survey(session.stack, session.cloud.fresh(), stop=session.stop)
@@ -210,9 +213,9 @@ def _show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> N
     console.print(show.counted(planned.changes) or f"nothing to do: {len(planned.changes)} resources as declared")
     _tell_as_found(planned.changes, show.people(session.options))
     show.people(session.options).print(quotes.told(planned.changes), markup=False)
-    _warn_of_cutting_off(session, planned, console)
-    if not planned.empty and not planned.survey.failed:
-        show.people(session.options).print(f"Next: aistratus{_option(session)} up")
+    cut = _tell_of_the_way_out(session, planned, console)
+    if (cut or not planned.empty) and not planned.survey.failed:
+        show.people(session.options).print(f"Next: aistratus{_option(session)} up{' --replace' if cut else ''}")
 
 
 def _end_of_plan(looked: Survey, *, empty: bool) -> Failure | typer.Exit:
@@ -250,17 +253,17 @@ def _failures(outcome: Outcome) -> str:
 
 def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
     from aistratus.cli import show
+    from aistratus.stack import CUT_OFF, STAYS_PUBLIC, stays_public
 
     console = show.people(session.options)
     done = sum(change.action in ("create", "update", "replace", "delete") for change in outcome.changes)
-    console.print(f"{len(outcome.changes)} resources, {done} changed, {seconds:.1f} s")
+    console.print(f"{len(_there(outcome))} resources, {done} changed, {seconds:.1f} s")
     _tell_as_found(outcome.changes, console)
     if told := _saved(session, outcome):
         console.print(told, markup=False)
-    if _is_cut_off(session, outcome):
-        from aistratus.stack import CUT_OFF
-
-        console.print(CUT_OFF, markup=False)
+    cut = _is_cut_off(session, outcome)
+    if cut or stays_public(session.stack, _there(outcome)):
+        console.print(CUT_OFF if cut else STAYS_PUBLIC, markup=False)
     for change in outcome.changes:
         if change.found and change.found.todo:
             console.print(f"{change.key} is {change.found.health}: {change.found.todo}", markup=False)
@@ -269,7 +272,8 @@ def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
         console.print(sentence, markup=False)
     if outcome.ok and url:
         show.results(session.options).print(f"API: {url}", markup=False)
-        console.print(f'Next: aistratus{_option(session)} chat "How do I stop the GPU?"')
+        following = "up --replace" if cut else 'chat "How do I stop the GPU?"'
+        console.print(f"Next: aistratus{_option(session)} {following}")
 
 
 def _tell_as_found(changes: Iterable[Change], console: Console) -> None:
@@ -296,17 +300,30 @@ def _saved(session: Session, outcome: Outcome) -> str:
 def _is_cut_off(session: Session, outcome: Outcome) -> bool:
     from aistratus.stack import cut_off
 
-    there = [change for change in outcome.changes if change.found and change.action != "delete"]
-    return cut_off(session.stack, {change.key: change.found for change in there if change.found})
+    return cut_off(session.stack, _there(outcome))
 
 
-def _warn_of_cutting_off(session: Session, planned: Plan, console: Console) -> None:
-    """Says before anything is done that the node will lose its way out, unless it is to be made anew."""
-    from aistratus.stack import WILL_BE_CUT_OFF, cut_off
+def _there(outcome: Outcome) -> dict[str, Found]:
+    """What the run left there, by key."""
+    return {change.key: change.found for change in outcome.changes if change.found and change.action != "delete"}
 
-    anew = any(change.key == "node" and change.action == "replace" for change in planned.changes)
-    if not planned.empty and not anew and cut_off(session.stack, planned.survey.found, when_done=True):
-        console.print(WILL_BE_CUT_OFF, markup=False)
+
+def _tell_of_the_way_out(session: Session, planned: Plan, console: Console) -> bool:
+    """Says before anything is done if the node stands where it has no way out, or where one is paid for in vain.
+
+    Nothing is said of a node that is to be made anew. Gives whether it has, or will have, no way out.
+    """
+    from aistratus.stack import CUT_OFF, STAYS_PUBLIC, WILL_BE_CUT_OFF, cut_off, stays_public
+
+    found = planned.survey.found
+    if any(change.key == "node" and change.action == "replace" for change in planned.changes):
+        return False
+    if cut_off(session.stack, found, when_done=True):
+        console.print(CUT_OFF if cut_off(session.stack, found) else WILL_BE_CUT_OFF, markup=False)
+        return True
+    if stays_public(session.stack, found):
+        console.print(STAYS_PUBLIC, markup=False)
+    return False
 
 
 def left_to_do(changes: Iterable[Change], *, account_changes: bool) -> list[str]:

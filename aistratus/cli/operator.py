@@ -17,13 +17,15 @@ from aistratus.client.errors import SignInError
 from aistratus.client.signin import AdminSignIn
 from aistratus.client.signin import Session as SignedIn
 from aistratus.client.tokens import Tokens, TokenStore
-from aistratus.core.errors import Absent
+from aistratus.core.errors import Absent, error_code
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
     from aistratus.cloud import Cloud
 
 KEYS = ("api", "user_pool", "user_client", "operator")
+GONE = frozenset({"UserNotFoundException", "ResourceNotFoundException"})
+"""Of the user; of the pool and of its client."""
 PASSWORD = "operator_password"  # noqa: S105 - the name under which it is kept
 
 
@@ -77,9 +79,12 @@ def ids_of(session: Session, keys: Collection[str]) -> dict[str, dict[str, str]]
         found = survey(session.stack.only(missing), session.cloud).found
         ids |= {key: dict(found[key].ids) for key in missing if key in found}
     if missing := [key for key in keys if key not in ids]:
-        env = session.settings.env
-        raise Absent(f"env {env!r} isn't up: {', '.join(missing)} not found", todo="`aistratus up` builds it")
+        raise _isnt_up(session, f"{', '.join(missing)} not found")
     return ids
+
+
+def _isnt_up(session: Session, why: str) -> Absent:
+    return Absent(f"env {session.settings.env!r} isn't up: {why}", todo="`aistratus up` builds it")
 
 
 def _password(session: Session, cognito: Any, pool: str, username: str) -> str:
@@ -103,12 +108,25 @@ def _set_password(cognito: Any, pool: str, username: str, password: str) -> None
 
 @dataclass(frozen=True)
 class OperatorSignIn:
-    """Signs in; sets the recorded password first if Cognito never got it (whoever made it died between the two)."""
+    """Signs in; sets the recorded password first if Cognito never got it (whoever made it died between the two).
+
+    Raises:
+        Absent: pool, client or user are gone, though the ledger still has their ids (a `down` was interrupted).
+    """
 
     session: Session
     way_in: AdminSignIn
 
     def sign_in(self) -> Tokens:
+        try:
+            return self._sign_in()
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, SignInError) else error
+            if cause is None or error_code(cause) not in GONE:
+                raise
+            raise _isnt_up(self.session, "its users are gone") from error
+
+    def _sign_in(self) -> Tokens:
         try:
             return self.way_in.sign_in()
         except SignInError:

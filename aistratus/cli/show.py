@@ -8,6 +8,8 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,10 +17,10 @@ from rich.markup import escape
 from rich.status import Status
 
 from aistratus.cli.options import Options
-from aistratus.core.diff import FieldChange
+from aistratus.core.diff import FieldChange, canonical_policy
 from aistratus.core.execute import Progress
 from aistratus.core.plan import Change
-from aistratus.core.resource import UNKNOWN, Found
+from aistratus.core.resource import Found
 from aistratus.explain import explain
 
 if TYPE_CHECKING:
@@ -89,7 +91,8 @@ def _line(change: Change, console: Console, *more: str, width: int = KEY) -> Non
     text = " ".join([f"{mark} {change.key:<{width}} {change.resource.kind:<{KIND}}", *more]).rstrip()
     console.print(f"[{style}]{escape(text)}[/]")
     for difference in change.changes:
-        console.print(f"    [dim]{difference.field}:[/] {_value(difference.old)} → {_value(difference.new)}")
+        field, old, new = _told(difference)
+        console.print(f"    [dim]{escape(field)}:[/] {escape(old)} → {escape(new)}")
     if change.error is not None and change.action != "blocked":
         console.print(f"    {escape(str(explain(change.error)))}")
 
@@ -121,10 +124,15 @@ def counted(changes: Iterable[Change]) -> str:
 
 
 class Ticker:
-    """Live progress: a line as each resource ends, and on a terminal what is in flight right now."""
+    """Live progress: a line as each resource ends, and on a terminal what is in flight right now.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        keys: whose lines are to be expected; the longest makes the column.
+    """
+
+    def __init__(self, console: Console, keys: Iterable[str]) -> None:
         self._console = console
+        self._width = max([KEY, *map(len, keys)])
         self._busy: dict[str, str] = {}
         self._lock = threading.Lock()
         self._status: Status | None = None
@@ -146,7 +154,7 @@ class Ticker:
             else:
                 self._busy.pop(progress.key, None)
                 mark, style = MARKS["failed" if progress.phase == "failed" else progress.action]
-                text = f"{mark} {progress.key:<18} {progress.kind:<18} {progress.seconds:5.1f} s"
+                text = f"{mark} {progress.key:<{self._width}} {progress.kind:<{KIND}} {progress.seconds:5.1f} s"
                 self._console.print(f"[{style}]{text}[/]")
             if self._status is not None:
                 self._status.update(", ".join(sorted(self._busy)) or "…")
@@ -219,9 +227,57 @@ def confirm(question: str, options: Options) -> bool:
         signal.signal(signal.SIGINT, before)
 
 
-def _value(value: Any) -> str:
-    text = repr(value) if value is UNKNOWN or not isinstance(value, str) else value
-    return escape(text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…")
+def _told(difference: FieldChange) -> tuple[str, str, str]:
+    """A field, its old and its new value; of long values the first place inside in which they differ."""
+    field, old, new = difference.field, difference.old, difference.new
+    if max(len(_text(old)), len(_text(new))) > LONGEST_VALUE:
+        field, old, new = _first_difference(field, old, new)
+    return field, *_cut(_text(old), _text(new))
+
+
+def _first_difference(place: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Where two values begin to differ, and what they have there; policies are compared by their meaning."""
+    before, after = _parsed(old), _parsed(new)
+    inside: Iterable[tuple[str, Any, Any]] = ()
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        if "Statement" in before and "Statement" in after and canonical_policy(before) != canonical_policy(after):
+            before, after = canonical_policy(before), canonical_policy(after)
+        inside = ((f"{place}.{name}", before.get(name), after.get(name)) for name in {**before, **after})
+    elif isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        inside = ((f"{place}[{i}]", one, other) for i, (one, other) in enumerate(zip_longest(before, after)))
+    differing = next((entry for entry in inside if entry[1] != entry[2]), None)
+    return _first_difference(*differing) if differing else (place, old, new)
+
+
+def _parsed(value: Any) -> Any:
+    """What a text in JSON stands for; every other value as it is."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    """One line for a person."""
+    if value is None:
+        return "(none)"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_text(entry)}" for name, entry in value.items()) + "}"
+    return value.replace("\n", "\\n") if isinstance(value, str) else repr(value)
+
+
+def _cut(old: str, new: str) -> tuple[str, str]:
+    """Both no longer than is shown, with their first difference in sight."""
+    begin = 0
+    if max(len(old), len(new)) > LONGEST_VALUE:
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+        begin = max(0, same - LONGEST_VALUE // 3)
+
+    def part(text: str) -> str:
+        text = "…" + text[begin:] if begin else text
+        return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+    return part(old), part(new)
 
 
 def _plain(value: Any) -> Any:

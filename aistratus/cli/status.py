@@ -27,6 +27,14 @@ WATCH_EVERY_S = 2.0
 
 EXIT = {"ready": 0, "starting": 0, "degraded": 5, "drifted": 5, "absent": 6}
 
+WAITING = ("pending", "unconfirmed")
+"""Health of what waits for a person, if it says what to do."""
+
+NAMED = 3
+"""So many resources at most are named in a sentence; below it each has a line anyway."""
+
+QUEUE = ("depth", "in_flight", "dead")
+
 FAILED = "failed"
 """A node whose worker says that it can't get ready is `failed: <reason>`."""
 
@@ -52,10 +60,11 @@ def status(
     if cached:
         if open_:
             raise UsageError("--cached makes no call, and --open needs one", todo="leave one of them out")
-        _show(options, _remembered(env))
-        return
+        document = _remembered(env)
+        _show(options, document)
+        raise typer.Exit(EXIT[document["state"]])
     document, session = _ask(options, env)
-    _show(options, document)
+    _show(options, document, told=session is None)
     if open_ and session is not None:
         _open_dashboard(options, session)
     while watch and session is not None:
@@ -168,7 +177,7 @@ def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
 
 def waits_for_a_person(found: Found) -> bool:
     """Is it as it should be until a person has done their part?"""
-    return found.health in ("pending", "unconfirmed") and bool(found.todo)
+    return found.health in WAITING and bool(found.todo)
 
 
 def worker_state(session: Session) -> dict[str, Any]:
@@ -276,7 +285,32 @@ def _remembered(env: str) -> dict[str, Any]:
     return {**document, "age_s": round(age, 1)}
 
 
-def _show(options: Options, document: dict[str, Any]) -> None:
+def _why(document: Mapping[str, Any]) -> str:
+    """Why the state isn't better, and what to type; empty where there is nothing to say."""
+    if document["state"] == "drifted":
+        return "drifted: `aistratus plan` shows what differs"
+    if document["state"] != "degraded":
+        return ""
+    dead, reasons = document["queue"]["dead"], []
+    if dead:
+        letters = f"{dead} dead letter{'s' if dead > 1 else ''}"
+        reasons.append(f"{letters} (`aistratus queue redrive` shows them and puts them back)")
+    if document["node"]["state"].startswith(FAILED):
+        reasons.append("the node failed")
+    unwell: dict[str, list[str]] = {}
+    for resource in document["resources"]:
+        key, health = resource["key"], resource["health"]
+        waits = health in WAITING and "todo" in resource
+        if health == "unknown" or (key != "node" and health not in ("ok", "drifted", "absent") and not waits):
+            unwell.setdefault(health, []).append(key)
+    for health, keys in unwell.items():
+        told = ", ".join(keys) if len(keys) <= NAMED else f"{len(keys)} resources"
+        reasons.append(f"{told} {'is' if len(keys) == 1 else 'are'} {health}")
+    return f"degraded: {', '.join(reasons)}"
+
+
+def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> None:
+    """Prints it; if it was told already why nothing is there and what to type, only that it is so."""
     from aistratus.cli import show
 
     if options.json:
@@ -286,16 +320,21 @@ def _show(options: Options, document: dict[str, Any]) -> None:
     age = f" (as of {document['age_s']:.0f} s ago)" if "age_s" in document else ""
     console.print(f"[bold]{document['env']}[/] is {document['state']}{age}")
     if document["state"] == "absent":
-        console.print("`aistratus up` builds it")
+        if not told:
+            console.print("`aistratus up` builds it")
         return
     if options.quiet:
         return
     node, queue = document["node"], document["queue"]
     beat = f", heartbeat {node['heartbeat_age_s']} s ago" if node["heartbeat_age_s"] is not None else ""
     model = f", model {node['model']}" if node["model"] else ""
-    console.print(f"API    {document['api_url']}")
-    console.print(f"node   {node['state']} ({node['type']}){model}{beat}")
-    console.print(f"queue  {queue['depth']} waiting, {queue['in_flight']} in flight, {queue['dead']} dead")
+    kind = f" ({node['type']})" if node["type"] else ""
+    depth, in_flight, dead = ("unknown" if queue[name] is None else queue[name] for name in QUEUE)
+    console.print(f"API    {document['api_url'] or 'unknown'}")
+    console.print(f"node   {node['state']}{kind}{model}{beat}", markup=False)
+    console.print(f"queue  {depth} waiting, {in_flight} in flight, {dead} dead")
+    if why := _why(document):
+        console.print(why, markup=False)
     for resource in document["resources"]:
         if resource["health"] != "ok":
             todo = f"; {resource['todo']}" if "todo" in resource else ""

@@ -65,6 +65,18 @@ def cut_off(stack: Stack, found: Mapping[str, Found], *, when_done: bool = False
     return public.id not in node.state.subnets and (when_done or "nat_gateway" not in found)
 
 
+def stays_public(stack: Stack, found: Mapping[str, Found]) -> bool:
+    """Is a NAT gateway declared that the node doesn't use? It was made with an address of its own, and stays there."""
+    node, public = found.get("node"), found.get("subnet_public")
+    if node is None or public is None or "nat_gateway" not in stack.by_key or not isinstance(node.state, Instance):
+        return False
+    return public.id in node.state.subnets
+
+
+STAYS_PUBLIC = (
+    "the node stays in the public subnet, where the NAT gateway is of no use to it; `aistratus up --replace` makes "
+    "another one behind the gateway"
+)
 WILL_BE_CUT_OFF = "the node stands in a private subnet and will have no way out; with --replace `up` makes another one"
 CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` makes another one"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import fastjsonschema
 import pytest
 from cli_parts import Person, client
@@ -136,10 +138,41 @@ def test_a_failure_is_one_document_too(person: Person, arguments: tuple[str, ...
     assert said.document["error"]["what"] in said.err
 
 
+NODE = {"state": "ready", "type": "t3.small", "heartbeat_age_s": 1.0, "model": "m"}
+NO_NODE = {"state": "absent", "type": None, "heartbeat_age_s": None, "model": None}
+UNKNOWN = {"depth": None, "in_flight": None, "dead": None}
+
+
+@pytest.mark.parametrize(
+    ("state", "node", "queue", "health", "code", "told"),
+    [
+        ("ready", NODE, {"depth": 1, "in_flight": 0, "dead": 0}, "ok", 0, ""),
+        ("drifted", NO_NODE, UNKNOWN, "drifted", 5, "drifted: `aistratus plan` shows what differs"),
+        (
+            "degraded", NODE, {"depth": 0, "in_flight": 0, "dead": 2}, "unknown", 5,
+            "degraded: 2 dead letters (`aistratus queue redrive` shows them and puts them back), data is unknown",
+        ),
+        ("absent", NO_NODE, UNKNOWN, "absent", 6, "`aistratus up` builds it"),
+    ],
+)  # fmt: skip
+def test_an_earlier_status_says_why_and_ends_as_the_live_one(
+    person: Person, state: str, node: dict[str, object], queue: dict[str, object], health: str, code: int, told: str
+) -> None:
+    kept = person.home / ".cache/aistratus/status-local.json"
+    kept.parent.mkdir(parents=True)
+    resources = [{"key": "data", "kind": "Bucket", "id": "b", "health": health}]
+    document = {"at": 1.0, "env": "local", "state": state, "api_url": None, "node": node, "queue": queue}
+    kept.write_text(json.dumps(document | {"resources": resources}))
+    said = person.run("status", "--cached")
+    assert (said.code, told in said.out.splitlines() or not told) == (code, True), said.words
+    assert "None" not in said.out
+
+
 def test_nothing_is_a_fine_state_for_status_and_down(person: Person) -> None:
     status = person.run("status", "-o", "json")
     fits(status.document, STATUS)
     assert (status.code, status.document["state"]) == (6, "absent")
+    assert person.run("status").words.count("`aistratus up` builds it") == 1
     down = person.run("down", "-o", "json")
     fits(down.document, REPORT)
     assert (down.code, down.document["resources"], down.document["left"]) == (0, [], [])

@@ -30,6 +30,13 @@ def test_the_document_says_what_each_line_and_all_of_them_cost(built: Built) -> 
     assert {entry["group"] for entry in document["resources"]} >= {"network", "data", "identity", "router", "node"}
 
 
+def test_a_gateway_that_the_node_will_not_use_is_told(built: Built) -> None:
+    said = built.person.with_variables(AISTRATUS_NETWORK__ENABLE_NAT_GW="true").run("plan")
+    assert said.code == 2
+    assert "the node stays in the public subnet, where the NAT gateway is of no use to it" in said.out
+    assert "of no use" not in built.person.run("plan").out
+
+
 def test_the_rate_is_a_setting(built: Built) -> None:
     dear = built.person.with_variables(AISTRATUS_BUDGET__USD_PER_EUR="0.5").run("plan", "-o", "json").document
     cheap = built.person.with_variables(AISTRATUS_BUDGET__USD_PER_EUR="2").run("plan", "-o", "json").document

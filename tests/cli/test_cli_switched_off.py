@@ -34,6 +34,7 @@ def test_a_nat_gateway_that_is_switched_off_goes_and_its_price_is_told(built: Bu
 
     off = person.run("up", "--only", "nat_gateway")
     assert off.code == 0
+    assert f"\n{len(made) - 2} resources, 2 changed, " in off.out, "what is gone doesn't count as there"
     assert "nat_address and nat_gateway: gone; an hour of it cost €0.0485 (" in off.out
     assert ec2.describe_addresses(Filters=ours)["Addresses"] == []
     assert "nat_" not in person.run("env", "show").out

@@ -15,7 +15,7 @@ from aistratus.policies import Names
 from aistratus.resources.compute import Instance
 from aistratus.resources.network import Subnet
 from aistratus.settings import AuthSettings, DeliverySettings, NetworkSettings, Settings
-from aistratus.stack import Shipped, cut_off, describe
+from aistratus.stack import Shipped, cut_off, describe, stays_public
 
 NAMES = Names("aws", "123456789012", "eu-central-1", "t")
 SHIPPED = Shipped(
@@ -80,6 +80,7 @@ def test_without_the_node_goes_only_what_stands_on_it() -> None:
         ("private", False, True, False),  # not gone yet
         ("private", True, True, False),
         ("public", False, False, False),
+        ("public", True, True, False),
     ],
 )
 def test_a_private_node_without_a_gateway_is_cut_off(place: str, nat: bool, gateway: bool, cut: bool) -> None:
@@ -93,3 +94,4 @@ def test_a_private_node_without_a_gateway_is_cut_off(place: str, nat: bool, gate
         found["nat_gateway"] = Found(state=described.whole.by_key["nat_gateway"], ids={"id": "nat-1"})
     assert cut_off(described, found) is cut
     assert cut_off(described, found, when_done=True) is (place == "private" and not nat)
+    assert stays_public(described, found) is (place == "public" and nat)
