@@ -6,8 +6,10 @@ The sentence says what failed, why, and what to do next. The original exception 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 from aistratus.core.errors import Denied, Failure, LoginExpired, error_code, error_message
 from aistratus.trace import CALL
@@ -20,6 +22,10 @@ DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "NotAuthorized", "403",
      "AuthorizationErrorException"}
 )  # fmt: skip
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that are this machine: the cloud behind them is an emulation, and it checks no keys."""
 
 
 def explain(error: BaseException, *, profile: str | None = None) -> Failure:
@@ -133,5 +139,7 @@ def _about_files(error: OSError) -> str:
 
 
 def _sign_in(profile: str | None) -> str:
+    if urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname in LOOPBACK:
+        return "any key pair will do at AWS_ENDPOINT_URL: export AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x"
     option = f" --profile {profile}" if profile else ""
     return f"sign in with `aws sso login{option}` or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

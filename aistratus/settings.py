@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aistratus.core.errors import UsageError
@@ -74,7 +75,10 @@ class AuthSettings(Section):
     """Who may sign in."""
 
     operator_email: str | None = Field(
-        default=None, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", description="e-mail address of the first user"
+        default=None,
+        pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+        description="e-mail address of the first user",
+        examples=["ann@example.com"],
     )
     access_token_minutes: int = Field(default=60, ge=5, le=1440, description="minutes an access token is good for")
     refresh_token_days: int = Field(default=30, ge=1, le=3650, description="days until one has to sign in again")
@@ -273,6 +277,7 @@ class DeliverySettings(Section):
         default=None,
         pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?/[A-Za-z0-9._-]{1,100}$",
         description="the GitHub repository, as owner/name",
+        examples=["octocat/hello-world"],
     )
     branch: str = Field(
         default="main",
@@ -283,6 +288,7 @@ class DeliverySettings(Section):
         default=None,
         pattern=r"^arn:aws[a-z-]*:(codeconnections|codestar-connections):[a-z0-9-]+:\d{12}:connection/[A-Za-z0-9-]+$",
         description="ARN of a connection to GitHub that is there already; else one is made, and waits for a click",
+        examples=["arn:aws:codeconnections:eu-central-1:123456789012:connection/0a1b2c3d"],
     )
     keep_images: int = Field(default=5, ge=1, le=1000, description="builder images that are kept; ECR bills each GiB")
 
@@ -302,6 +308,7 @@ class Settings(BaseSettings):
         default=None,
         pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
         description="AWS region; default: the SDK's, else eu-central-1",
+        examples=["eu-central-1"],
     )
     profile: str | None = Field(default=None, description="AWS profile; default: the SDK's")
     auth: AuthSettings = AuthSettings()
@@ -371,16 +378,21 @@ def load(
     variables = _variables(environ)
     chosen = {name: value for name, value in (flags or {}).items() if value is not None}
     env = str(chosen.get("env") or variables.get("env") or tables.get("env") or "local")
-    own = _own_table(tables.pop("envs", {}), env, file)
+    envs = tables.pop("envs", {})
+    own = _own_table(envs, env, file)
+    wrong = [told for other in envs if other != env for told in _other_table(envs, other, file, text)]
     _from_file(file, tables, own)
     merged: dict[str, Any] = {}
     for layer in (tables, own, variables, chosen):
         _merge(merged, layer)
     merged = _on_top((defaults or {}).get(env, {}), merged)
     try:
-        return Settings(**merged)
+        settings = Settings(**merged)
     except ValidationError as error:
-        raise UsageError(_explain(error, file, text, variables, chosen, env)) from None
+        wrong[:0] = [_explain(problem, file, text, variables, chosen, env) for problem in error.errors()]
+    if wrong:
+        raise UsageError("wrong setting " + "; ".join(wrong))
+    return settings
 
 
 def _own_table(envs: Any, env: str, file: Path | None) -> dict[str, Any]:
@@ -389,6 +401,23 @@ def _own_table(envs: Any, env: str, file: Path | None) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise UsageError(f"wrong setting envs ({file}): a table [envs.NAME] holds what is different for one env")
     return own
+
+
+def _other_table(envs: Mapping[str, Any], name: str, file: Path | None, text: str) -> list[str]:
+    """A sentence for everything in another env's table that could never count: its name, and keys that don't exist.
+
+    Its values are looked at when that env is used, together with what they then meet.
+    """
+    try:
+        Settings(**{**_own_table(envs, name, file), "env": name})
+    except ValidationError as error:
+        problems = error.errors()
+    else:
+        return []
+    told = [_explain(problem, file, text, {}, {}, name, "envs", name) for problem in problems if _unknown(problem)]
+    if misnamed := [problem for problem in problems if problem["loc"] == ("env",)]:
+        told.insert(0, f"envs.{name}{_place(['envs', name], file, text, {}, {}, name)}: {_allowed(misnamed[0])}")
+    return told
 
 
 def _from_file(file: Path | None, *layers: dict[str, Any]) -> None:
@@ -479,23 +508,55 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def _explain(
-    error: ValidationError,
+    problem: ErrorDetails,
     file: Path | None,
     text: str,
     variables: Mapping[str, Any],
     flags: Mapping[str, Any],
     env: str,
+    *above: str,
 ) -> str:
-    """Every wrong value in one sentence each: key, place, what is allowed."""
-    sentences = []
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"] if part != "[key]"]
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            what = "there is no such setting"
-        shown = "" if isinstance(problem["input"], (dict, list)) else f" = {problem['input']!r}"
-        sentences.append(f"{'.'.join(path)}{shown}{_place(path, file, text, variables, flags, env)}: {what}")
-    return "wrong setting " + "; ".join(sentences)
+    """A wrong value in one sentence: key (below `above`), place, what is allowed."""
+    path = [str(part) for part in problem["loc"] if part != "[key]"]
+    shown = "" if isinstance(problem["input"], (dict, list)) else f" = {problem['input']!r}"
+    return f"{'.'.join([*above, *path])}{shown}{_place(path, file, text, variables, flags, env)}: {_allowed(problem)}"
+
+
+EXPECTED = {
+    "model_type": "a table", "model_attributes_type": "a table", "dict_type": "a table", "tuple_type": "a list",
+    "string_type": "text", "path_type": "text", "int_type": "a whole number", "int_parsing": "a whole number",
+    "int_from_float": "a whole number", "float_type": "a number", "float_parsing": "a number",
+    "bool_type": "true or false", "bool_parsing": "true or false",
+    "date_type": "a day, as YYYY-MM-DD", "date_parsing": "a day, as YYYY-MM-DD",
+    "date_from_datetime_parsing": "a day, as YYYY-MM-DD", "date_from_datetime_inexact": "a day, as YYYY-MM-DD",
+}  # fmt: skip
+"""What has to stand there, by the type of pydantic's error, whose own words are of Python."""
+
+
+def _unknown(problem: ErrorDetails) -> bool:
+    return problem["type"] == "extra_forbidden"
+
+
+def _allowed(problem: ErrorDetails) -> str:
+    """What is allowed where this is wrong, in a person's words."""
+    if _unknown(problem):
+        return "there is no such setting"
+    if problem["type"] == "string_pattern_mismatch":
+        return _by_example(problem["loc"])
+    if (expected := EXPECTED.get(problem["type"])) is not None:
+        return f"it has to be {expected}"
+    told = problem["msg"].removeprefix("Value error, ")
+    return re.sub("^Input should be ", "it has to be ", told)
+
+
+def _by_example(loc: tuple[int | str, ...]) -> str:
+    """What the setting at `loc` holds, and one that would be taken: a pattern tells people little."""
+    model: Any = Settings
+    for part in loc[:-1]:
+        model = model.model_fields[str(part)].annotation
+    entry = model.model_fields[str(loc[-1])]
+    what = str(entry.description).partition(";")[0]
+    return f"expected here: {what}; for example {entry.default or entry.examples[0]}"
 
 
 def _place(

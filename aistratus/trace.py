@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from aistratus.core.errors import UsageError
+
 if TYPE_CHECKING:
     from aistratus.policies import Names
 
@@ -42,7 +44,11 @@ SECRET = frozenset(
 
 
 class Meter:
-    """Counts calls and traces them to a file (0600), if one is given."""
+    """Counts calls and traces them to a file (0600), if one is given.
+
+    Raises:
+        UsageError: that file can't be written.
+    """
 
     def __init__(self, trace: Path | None = None) -> None:
         self.read = 0
@@ -52,8 +58,13 @@ class Meter:
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
         if trace is not None:
-            descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            trace.chmod(0o600)  # also one that was there
+            try:
+                descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                trace.chmod(0o600)  # also one that was there
+            except OSError as error:
+                raise UsageError(
+                    f"--trace {trace} can't be written: {error.strerror}", todo="name a file in a folder of yours"
+                ) from error
             self._file = os.fdopen(descriptor, "a", buffering=1, encoding="utf-8")
 
     def attach(self, events: Any) -> None:

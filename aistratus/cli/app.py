@@ -10,13 +10,13 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 from urllib.parse import urlsplit
 
 import typer
 
 from aistratus.cli import chat, doctor, env, iam, init, lifecycle, local, logs, queue, secret, status
-from aistratus.cli.options import Embedded, Options, in_order, truthy
+from aistratus.cli.options import Embedded, Group, Options, in_order, truthy
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ DEFAULT_REGION = "eu-central-1"
 
 app = typer.Typer(
     name="aistratus",
+    cls=Group,
     help="A private LLM on your own AWS account, or on an embedded cloud on this machine.",
     no_args_is_help=True,
     add_completion=True,
@@ -93,30 +94,62 @@ app.add_typer(queue.app, name="queue")
 def main() -> None:
     """Entry point: runs the command line and turns what goes wrong into one sentence and an exit code."""
     arguments = in_order(sys.argv[1:])
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _say_no_more(sys.stdout, sys.stderr)  # the reader (`| head`) has seen enough
+        code = 0
+    except OSError as error:
+        _say_no_more(sys.stdout)
+        print(f"aistratus: standard output can't be written: {error.strerror}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """The command, and what went wrong told; gives the exit code.
+
+    Raises:
+        OSError: what is told can't be written; `BrokenPipeError` if because nobody reads it.
+    """
     if "--version" in arguments:
         from aistratus import __version__
 
         print(f"aistratus {__version__}")
-        return
+        return 0
     try:
         code = app(args=arguments, prog_name="aistratus", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        code = _tell(Interrupted("interrupted"), arguments)
+        return _tell(Interrupted("interrupted"), arguments)
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        raise
+    except SystemExit as end:
+        # Typer and rich each end the program themselves, with 1, when nobody reads what they print.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence instead of a traceback
-        code = _tell(error, arguments)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _tell(error, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _say_no_more(*streams: TextIO) -> None:
+    """Whatever is left to be written is dropped; Python would complain of it at its own end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:
     """Prints the error for people, and as JSON where JSON was asked for; gives the exit code."""
+    sys.stdout.flush()  # if even this can't be written, there is nothing else to tell
     if (usage := getattr(error, "format_message", None)) is not None:
         if not usage():
             return 2  # no command at all: the help was shown
-        error = UsageError(usage().rstrip("."), todo="--help tells what there is")  # the command line itself was wrong
+        what, _, meant = usage().partition(" Did you mean ")  # the command line itself was wrong
+        meant = f"did you mean {meant} " if meant else ""
+        error = UsageError(what.rstrip("."), todo=f"{meant}--help tells what there is")
     if truthy("AISTRATUS_VERBOSE") or "--verbose" in arguments:
         import traceback
 
@@ -127,6 +160,7 @@ def _tell(error: Exception, arguments: list[str]) -> int:
         from aistratus.explain import explain
 
         failure = explain(error, profile=_value(arguments, "--profile"))
+    print(f"aistratus: {failure}", file=sys.stderr)
     asked_for_json = "json" in (_value(arguments, "--output"), os.environ.get("AISTRATUS_OUTPUT"))
     if asked_for_json and not failure.reported:
         import json
@@ -135,8 +169,12 @@ def _tell(error: Exception, arguments: list[str]) -> int:
             "schema": 1,
             "error": {"kind": failure.kind, "what": failure.what, "todo": failure.todo},
         }
-        print(json.dumps(content))
-    print(f"aistratus: {failure}", file=sys.stderr)
+        try:
+            print(json.dumps(content), flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            _say_no_more(sys.stdout)  # the sentence is out, and there is no place for the document
     return failure.exit_code
 
 

@@ -97,7 +97,9 @@ def _request(conversation: Conversation, prompt: str, choices: dict[str, Any]) -
     try:
         return conversation.ask(prompt, **choices)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        told = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
         raise UsageError(f"this can't be asked: {told}") from None
 
 

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from aistratus.cli.options import Options
+from aistratus.cli.options import Group, Options
 from aistratus.cli.promote import promote
-from aistratus.core.errors import Absent
+from aistratus.core.errors import Absent, UsageError
 from aistratus.wire import variable
 
-app = typer.Typer(no_args_is_help=True, help="Envs of this account and region, their ids and settings.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Envs of this account and region, their ids and settings.")
 app.command("promote")(promote)
 
 
@@ -66,12 +66,15 @@ def export(
     """
     import json
 
-    env, ids = _ids(context.obj)
+    options: Options = context.obj
+    if options.json and format not in (None, "json"):
+        raise UsageError(f"--format {format} isn't JSON, which -o json asks for", todo="leave one of them out")
+    env, ids = _ids(options)
     variables = {"TINYLLAMA_ENV": env}
     for key, entries in ids.items():
         for name, value in entries.items():
             variables[variable(key, name)] = value
-    format = format or ("json" if context.obj.json else "dotenv")
+    format = format or ("json" if options.json else "dotenv")
     if format == "json":
         print(json.dumps({"schema": 1, "env": env, "variables": variables}))
         return

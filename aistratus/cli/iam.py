@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aistratus.cli.options import Options
+from aistratus.cli.options import Group, Options
 from aistratus.core.errors import Failure
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
     from aistratus.policies import Document
 
-app = typer.Typer(no_args_is_help=True, help="The permissions that these commands need.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="The permissions that these commands need.")
 
 Command = Literal["up", "down", "plan", "status", "chat", "queue", "secret", "logs", "doctor"]
 

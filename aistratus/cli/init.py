@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aistratus.cli.options import Options
 from aistratus.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,14 +32,19 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there")] = False,
 ) -> None:
     """Writes a commented aistratus.toml with every setting, its unit and its default."""
+    from aistratus.cli import show
     from aistratus.settings import FILE_NAME
 
+    options: Options = context.obj
     path = folder / FILE_NAME
     if path.exists() and not force:
         raise UsageError(f"{path} exists", todo="--force replaces it")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", todo="make it first")
     path.write_text(commented(), encoding="utf-8")
+    if options.json:
+        show.emit({"file": str(path)})
+        return
     print(f"wrote {path}")
 
 

@@ -157,7 +157,7 @@ def down(
         if (
             session.asks
             and (doomed or any(inventory(session.cloud)))
-            and not show.confirm(f"Remove {len(doomed)} resources of env {session.settings.env!r}?", options)
+            and not show.confirm(f"Remove {show.many(len(doomed))} of env {session.settings.env!r}?", options)
         ):
             raise Interrupted("nothing was removed")
         ticker = show.Ticker(console, [change.key for change in doomed])
@@ -178,7 +178,7 @@ def down(
         show.lines((change for change in outcome.changes if change.action in ("failed", "blocked")), told_always)
         for entry in outcome.left:
             told_always.print(f"left: {entry.state.kind} {entry.id}", markup=False)
-        what = [f"{len(outcome.left)} resources left" if outcome.left else "not everything is proved to be gone"]
+        what = [f"{show.many(len(outcome.left))} left" if outcome.left else "not everything is proved to be gone"]
         what += [_failures(outcome)] if outcome.failures else []
         what += sorted({f"couldn't be listed: {explain(error)}" for error in outcome.unlisted})
         raise Failure("; ".join(what), todo="mend that and run `aistratus down` again", reported=True)
@@ -210,7 +210,7 @@ def _show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> N
         show.report(session, "plan", planned.changes, seconds=session.clock.now() - begun)
     different = (change for change in planned.changes if change.action != "unchanged")
     show.priced(different, console, quotes, stack.group_of)
-    console.print(show.counted(planned.changes) or f"nothing to do: {len(planned.changes)} resources as declared")
+    console.print(show.counted(planned.changes) or f"nothing to do: {show.many(len(planned.changes))} as declared")
     _tell_as_found(planned.changes, show.people(session.options))
     show.people(session.options).print(quotes.told(planned.changes), markup=False)
     cut = _tell_of_the_way_out(session, planned, console)
@@ -257,7 +257,7 @@ def _conclude_up(session: Session, outcome: Outcome, seconds: float) -> None:
 
     console = show.people(session.options)
     done = sum(change.action in ("create", "update", "replace", "delete") for change in outcome.changes)
-    console.print(f"{len(_there(outcome))} resources, {done} changed, {seconds:.1f} s")
+    console.print(f"{show.many(len(_there(outcome)))}, {done} changed, {seconds:.1f} s")
     _tell_as_found(outcome.changes, console)
     if told := _saved(session, outcome):
         console.print(told, markup=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aistratus.cli.options import Options
+from aistratus.cli.options import Group, Options
 from aistratus.core.errors import Absent, Failure
 
 
@@ -24,7 +24,9 @@ def told() -> Iterator[None]:
         raise Failure(what, todo=todo) from error
 
 
-app = typer.Typer(no_args_is_help=True, help="The embedded cloud: AWS's interfaces on this machine, no account needed.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="The embedded cloud: AWS's interfaces on this machine, no account needed."
+)
 
 
 @app.command()
@@ -73,11 +75,17 @@ def logs(
     context: typer.Context, lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Last lines to show")] = 50
 ) -> None:
     """Prints the last lines of the embedded cloud's own log."""
+    from aistratus.cli import show
     from aistratus.local import process
+
+    options: Options = context.obj
 
     path = process.log_path()
     if not path.exists():
         raise Absent("the embedded cloud has never run here", todo="`aistratus local start` starts it")
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file.readlines()[-lines:]:
-            print(line, end="")
+            if options.json:
+                show.emit({"message": line.rstrip("\n")})
+            else:
+                print(line, end="")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typer.core import TyperGroup
+
 if TYPE_CHECKING:
     from aistratus.cloud import Access
     from aistratus.settings import Settings
@@ -73,6 +75,16 @@ class Options:
             flags={"env": self.env, "region": self.region, "profile": self.profile},
             defaults=self.embedded.defaults() if self.embedded else None,
         )
+
+
+class Group(TyperGroup):
+    """Commands under one name. The name alone shows the help, which is no answer to a program."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        json = ctx.obj.json if ctx.obj else os.environ.get("AISTRATUS_OUTPUT") == "json"
+        if json and not args:
+            ctx.fail("Missing command.")
+        return super().parse_args(ctx, args)
 
 
 def truthy(name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aistratus.cli.options import Options
+from aistratus.cli.options import Group, Options
 from aistratus.core.errors import Failure
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aistratus.redrive import DeadLetter, Returned
 
-app = typer.Typer(help="The queue of prompts: how it is, and what was given up.", no_args_is_help=True)
+app = typer.Typer(help="The queue of prompts: how it is, and what was given up.", cls=Group, no_args_is_help=True)
 
 NUMBERS = ("depth", "in_flight", "dead", "oldest_age_s", "heartbeat_age_s")
 

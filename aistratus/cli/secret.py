@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aistratus.cli.options import Options
+from aistratus.cli.options import Group, Options
 from aistratus.core.errors import Absent, Failure, UsageError
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
     from aistratus.core.resource import Found
 
-app = typer.Typer(no_args_is_help=True, help="Secret values: set them, and see whether they are set.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Secret values: set them, and see whether they are set.")
 
 NAMES = {"openai": "openai_api_key"}
 """What people call a secret, and its key in the stack."""

@@ -243,7 +243,8 @@ def _model(settings: Settings) -> tuple[Model, Callable[[], BinaryIO] | None]:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"model.path: {error}", todo="name a GGUF file that exists") from error
+        why = "isn't there" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
+        raise UsageError(f"model.path: {chosen.path} {why}", todo="name a GGUF file that exists") from error
     model = Model(
         name=chosen.name or chosen.path.stem,
         sha256=digest,

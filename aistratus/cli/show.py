@@ -113,6 +113,11 @@ def short(changes: Iterable[Change], console: Console, quotes: Quotes, group_of:
     console.print(quotes.told(everything), markup=False)
 
 
+def many(number: int) -> str:
+    """`1 resource`, `2 resources`."""
+    return f"{number} resource{'' if number == 1 else 's'}"
+
+
 def counted(changes: Iterable[Change]) -> str:
     """`3 to create, 1 to update`; empty when there is nothing to do."""
     tally: dict[str, int] = {}
@@ -155,7 +160,9 @@ class Ticker:
                 self._busy.pop(progress.key, None)
                 mark, style = MARKS["failed" if progress.phase == "failed" else progress.action]
                 text = f"{mark} {progress.key:<{self._width}} {progress.kind:<{KIND}} {progress.seconds:5.1f} s"
-                self._console.print(f"[{style}]{text}[/]")
+                # With SystemExit rich tells that nobody reads any more; the console is quiet then, the work goes on.
+                with suppress(SystemExit):
+                    self._console.print(f"[{style}]{text}[/]")
             if self._status is not None:
                 self._status.update(", ".join(sorted(self._busy)) or "…")
 

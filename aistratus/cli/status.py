@@ -339,4 +339,4 @@ def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> 
         if resource["health"] != "ok":
             todo = f"; {resource['todo']}" if "todo" in resource else ""
             console.print(f"  {resource['key']} ({resource['kind']}): {resource['health']}{todo}", markup=False)
-    console.print(f"{len(document['resources'])} resources")
+    console.print(show.many(len(document["resources"])))

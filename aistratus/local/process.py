@@ -47,6 +47,7 @@ SAME_PROCESS_S: Final = 1.0
 RECORD: Final = "cloud.json"
 LOG: Final = "cloud.log"
 LOCK: Final = "cloud.lock"
+STOP: Final = "aistratus local stop"
 
 
 class CloudError(Exception):
@@ -182,9 +183,9 @@ def ensure(*, state_dir: Path | None = None, port: int = 0, strict: bool = False
                 return replace(_start(directory, port, strict), lost=record is not None)
             found = _as_running(directory, record)
     if port and not found.endpoint.endswith(f":{port}"):
-        raise CloudError(f"the embedded cloud runs already at {found.endpoint}; stop it first to use port {port}")
+        raise CloudError(f"the embedded cloud runs already at {found.endpoint}; `{STOP}` makes room for port {port}")
     if strict and not found.strict:
-        raise CloudError("the embedded cloud runs already without --strict; stop it first")
+        raise CloudError(f"the embedded cloud runs already without --strict; `{STOP}` ends it")
     return found
 
 

@@ -128,7 +128,12 @@ def test_a_second_up_at_the_same_time_is_refused_in_json_too(built: Built) -> No
         (("logs", "router"), 6, "absent"),
         (("status", "--cached"), 6, "absent"),
         (("local", "logs"), 6, "absent"),
-        (("plan", "--trace", "missing/trace"), 1, "failed"),
+        (("plan", "--trace", "missing/trace"), 2, "usage"),
+        (("plan", "--trace", "."), 2, "usage"),
+        (("queue",), 2, "usage"),
+        (("env",), 2, "usage"),
+        ((), 2, "usage"),
+        (("env", "export", "--format", "dotenv"), 2, "usage"),
     ],
 )
 def test_a_failure_is_one_document_too(person: Person, arguments: tuple[str, ...], code: int, kind: str) -> None:
@@ -166,6 +171,17 @@ def test_an_earlier_status_says_why_and_ends_as_the_live_one(
     said = person.run("status", "--cached")
     assert (said.code, told in said.out.splitlines() or not told) == (code, True), said.words
     assert "None" not in said.out
+
+
+def test_what_is_written_and_logged_here_is_told_as_documents(person: Person) -> None:
+    assert person.run("init", "-o", "json").document == {"schema": 1, "file": "aistratus.toml"}
+    (person.home / "local").mkdir()
+    (person.home / "local/cloud.log").write_text('said "yes"\nand no\n', encoding="utf-8")
+    said = person.with_variables(AISTRATUS_STATE_DIR=str(person.home)).run("local", "logs", "-o", "json")
+    assert [json.loads(line) for line in said.out.splitlines()] == [
+        {"schema": 1, "message": 'said "yes"'},
+        {"schema": 1, "message": "and no"},
+    ]
 
 
 def test_nothing_is_a_fine_state_for_status_and_down(person: Person) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,46 @@ def test_no_credentials_are_told_with_the_way_to_get_them(person: Person) -> Non
     assert "there are no AWS credentials; sign in with `aws sso login`" in sentence(said.err)
 
 
+def test_an_endpoint_on_this_machine_takes_any_keys(person: Person) -> None:
+    said = person.with_variables(AWS_ENDPOINT_URL="http://127.0.0.1:9").run(*DEV, "plan")
+    assert "export AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x" in sentence(said.err)
+    assert "sso login" not in said.err
+
+
+@pytest.mark.parametrize("command", [("status", "-o", "json"), ("doctor",), ("--help",), ("--version",)])
+def test_output_that_can_not_be_written_is_told(person: Person, command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        running = person.start(*command, stdout=full)
+    err = running.communicate()[1]
+    assert running.returncode == 1
+    assert "No space left on device" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "command", [("status", "-o", "json"), ("doctor",), ("--help",), ("--version",), ("chat", "--help"), ("init",)]
+)
+def test_a_reader_who_has_seen_enough_is_no_failure(person: Person, command: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    running = person.start(*command, stdout=write)
+    os.close(write)
+    err = running.communicate()[1]
+    assert (running.returncode, "aistratus: " in err, "Traceback" in err) == (0, False, False)
+
+
+def test_a_command_that_does_not_exist_is_answered_with_one_that_does(person: Person) -> None:
+    said = person.run("local", "status")
+    assert sentence(said.err) == (
+        "aistratus: No such command 'status'; did you mean 'start'? --help tells what there is\n"
+    )
+
+
+def test_a_trace_that_can_not_be_written_is_a_usage_error(person: Person) -> None:
+    said = person.run("status", "--trace", "missing/trace")
+    assert said.code == 2
+    assert "--trace missing/trace can't be written: No such file or directory; name a file" in sentence(said.err)
+
+
 def test_an_unknown_profile_is_told(person: Person) -> None:
     assert "config profile (nobody) could not be found" in sentence(person.run(*DEV, "plan", "--profile", "nobody").err)
 
@@ -79,6 +120,8 @@ def test_a_model_that_is_none_is_refused(person: Person) -> None:
         said = person.run("up")
         assert said.code == 2
         assert "notes.txt isn't a GGUF file" in said.err
+        (person.home / "notes.txt").unlink()
+        assert "notes.txt isn't there; name a GGUF file that exists" in sentence(person.run("plan").err)
     finally:
         person.run("local", "stop")
 

@@ -109,7 +109,7 @@ def test_an_envs_own_model_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_wrong_value_names_key_file_line_and_what_is_allowed(tmp_path: Path) -> None:
     told = refusal(tmp_path, "# mine\n[node]\n\nvolume_gib = 4\n")
     assert told == (
-        "wrong setting node.volume_gib = 4 (/aistratus.toml, line 4): Input should be greater than or equal to 8"
+        "wrong setting node.volume_gib = 4 (/aistratus.toml, line 4): it has to be greater than or equal to 8"
     )
     assert "(/aistratus.toml, line 2)" in refusal(tmp_path, "[envs.local.node]\nvolume_gib = 4\n")
     assert "(variable AISTRATUS_NODE__VOLUME_GIB)" in refusal(tmp_path, AISTRATUS_NODE__VOLUME_GIB="4")
@@ -171,6 +171,55 @@ def test_paths_that_aws_answers_itself_are_refused_with_the_reason(tmp_path: Pat
 )
 def test_a_file_that_is_wrong_is_refused_in_a_sentence(tmp_path: Path, text: str, told: str) -> None:
     assert told in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("node = 3\n", "node = 3 (/aistratus.toml, line 1): it has to be a table"),
+        ("[api]\nthrottle = 3\n", "it has to be a table"),
+        ("[api]\ncors_origins = 3\n", "it has to be a list"),
+        ("[network]\nenable_nat_gw = 3\n", "it has to be true or false"),
+        ("[node]\nvolume_gib = 'big'\n", "it has to be a whole number"),
+        ('region = "mars-1"\n', "expected here: AWS region; for example eu-central-1"),
+        ('[auth]\noperator_email = "me"\n', "for example ann@example.com"),
+        ('[delivery]\nrepository = "me"\n', "expected here: the GitHub repository, as owner/name; for example octo"),
+        ('[node]\ncpu_type = "big"\n', "for example t3.small"),
+    ],
+)
+def test_what_is_allowed_is_told_in_words_of_the_file(tmp_path: Path, text: str, told: str) -> None:
+    said = refusal(tmp_path, text)
+    assert told in said
+    assert [word for word in ("Input should", "Value error", "pattern", "dictionary") if word in said] == []
+
+
+def test_every_pattern_has_an_example_that_it_takes() -> None:
+    with_pattern = [entry for _, entry in fields(Settings) if "pattern=" in repr(entry.metadata)]
+    assert len(with_pattern) >= 8
+    for entry in with_pattern:
+        pattern = next(found.pattern for found in entry.metadata if hasattr(found, "pattern"))
+        assert re.search(pattern, entry.default or entry.examples[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[envs.Bad_Name.node]\nvolume_gib = 9\n", "envs.Bad_Name (/aistratus.toml): an env's name has 1 to"),
+        ("[envs.dev.nod]\nvolume_gib = 9\n", "envs.dev.nod (/aistratus.toml, line 1): there is no such setting"),
+        (
+            "[envs.dev.node]\nvolum_gib = 9\n",
+            "envs.dev.node.volum_gib = 9 (/aistratus.toml, line 2): there is no such setting",
+        ),
+        ("[envs]\ndev = 3\n", "a table [envs.NAME] holds what is different"),
+    ],
+)
+def test_a_typing_error_in_another_envs_table_is_found_too(tmp_path: Path, text: str, told: str) -> None:
+    assert told in refusal(tmp_path, text, AISTRATUS_ENV="prod")
+
+
+def test_another_envs_values_wait_until_it_is_used(tmp_path: Path) -> None:
+    file = '[envs.dev.model]\nurl = "https://a.example/x.gguf"\n'
+    assert settings(tmp_path, file).env == "local"
 
 
 def test_unknown_variables_are_refused(tmp_path: Path) -> None:
