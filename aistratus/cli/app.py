@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from aistratus.cli import chat, doctor, env, iam, init, lifecycle, local, logs, queue, secret, status
+from aistratus.cli import chat, doctor, env, iam, init, lifecycle, local, logs, node, queue, secret, status
 from aistratus.cli.options import Embedded, Group, Options, in_order, truthy
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
@@ -89,6 +89,7 @@ app.add_typer(secret.app, name="secret")
 app.add_typer(iam.app, name="iam")
 app.add_typer(local.app, name="local")
 app.add_typer(queue.app, name="queue")
+app.add_typer(node.app, name="node")
 
 
 def main() -> None:

@@ -208,7 +208,16 @@ def _node(session: Session, planned: Plan) -> dict[str, Any]:
     if cut_off(session.stack, planned.survey.found):
         return {"state": f"{FAILED}: {CUT_OFF}", "type": getattr(have.state, "type", None),
                 "heartbeat_age_s": None, "model": None}  # fmt: skip
-    machine = NODE_WORDS.get(have.health, have.health)
+    return describe_node(session, NODE_WORDS.get(have.health, have.health), getattr(have.state, "type", None))
+
+
+def describe_node(session: Session, machine: str, shape: str | None) -> dict[str, Any]:
+    """The node in JSON documents: where its machine runs, its worker says how it is.
+
+    Args:
+        machine: the machine's state, in EC2's words.
+        shape: its instance type.
+    """
     beat = worker_state(session) if machine == "running" else {}
     state = machine
     if machine == "running":
@@ -217,7 +226,7 @@ def _node(session: Session, planned: Plan) -> dict[str, Any]:
         state = f"{FAILED}: {beat['reason']}"
     return {
         "state": state,
-        "type": getattr(have.state, "type", None),
+        "type": shape,
         "heartbeat_age_s": beat.get("age_s"),
         "model": beat.get("model"),
     }
@@ -309,6 +318,14 @@ def _why(document: Mapping[str, Any]) -> str:
     return f"degraded: {', '.join(reasons)}"
 
 
+def node_line(node: Mapping[str, Any]) -> str:
+    """The node for people: state, type, model, last sign of life."""
+    beat = f", heartbeat {node['heartbeat_age_s']} s ago" if node["heartbeat_age_s"] is not None else ""
+    model = f", model {node['model']}" if node["model"] else ""
+    kind = f" ({node['type']})" if node["type"] else ""
+    return f"{node['state']}{kind}{model}{beat}"
+
+
 def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> None:
     """Prints it; if it was told already why nothing is there and what to type, only that it is so."""
     from aistratus.cli import show
@@ -326,12 +343,9 @@ def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> 
     if options.quiet:
         return
     node, queue = document["node"], document["queue"]
-    beat = f", heartbeat {node['heartbeat_age_s']} s ago" if node["heartbeat_age_s"] is not None else ""
-    model = f", model {node['model']}" if node["model"] else ""
-    kind = f" ({node['type']})" if node["type"] else ""
     depth, in_flight, dead = ("unknown" if queue[name] is None else queue[name] for name in QUEUE)
     console.print(f"API    {document['api_url'] or 'unknown'}")
-    console.print(f"node   {node['state']}{kind}{model}{beat}", markup=False)
+    console.print(f"node   {node_line(node)}", markup=False)
     console.print(f"queue  {depth} waiting, {in_flight} in flight, {dead} dead")
     if why := _why(document):
         console.print(why, markup=False)

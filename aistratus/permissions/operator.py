@@ -52,6 +52,9 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
     "secret": frozenset(
         {"secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds", "secretsmanager:PutSecretValue"}
     ),
+    "node": frozenset(
+        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances", "dynamodb:GetItem"}
+    ),
     "logs": frozenset({"logs:FilterLogEvents"}),
     "doctor": frozenset(
         {"iam:ListAccountAliases", "iam:GetRole", "iam:SimulatePrincipalPolicy", "service-quotas:GetServiceQuota",
@@ -148,8 +151,9 @@ def kind_of(operation: str) -> str | None:
 
 
 ALSO_PROVISIONING: Final = frozenset(
-    {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "cognito-idp:AdminGetUser", "secretsmanager:DescribeSecret"}
-)
+    {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances",
+     "cognito-idp:AdminGetUser", "secretsmanager:DescribeSecret"}
+)  # fmt: skip
 """Operations of single commands that reconcilers make too."""
 
 BEFORE_REMOVING: Final = frozenset(
@@ -162,7 +166,7 @@ BEFORE_WRITING: Final = frozenset(
 )
 """Read only when something is about to be made or changed."""
 
-COMMANDS: Final = ("up", "down", "plan", "status", "chat", "queue", "secret", "logs", "doctor")
+COMMANDS: Final = ("up", "down", "plan", "status", "chat", "queue", "secret", "node", "logs", "doctor")
 
 
 def _verb(operation: str) -> str:

@@ -72,6 +72,11 @@ CHAT = document(
     timings=table(queued_ms=COUNT, first_token_ms=COUNT, total_ms=COUNT, tokens_per_second=SECONDS),
 )
 
+NODE = document(
+    env=TEXT,
+    node=table(state=TEXT, type=TEXT, heartbeat_age_s={"type": ["number", "null"]}, model=MAYBE_TEXT),
+)
+
 MAYBE_SECONDS = {"type": ["number", "null"], "minimum": 0}
 QUEUE_HEALTH = document(
     env=TEXT, depth=COUNT, in_flight=COUNT, dead=COUNT, oldest_age_s=MAYBE_SECONDS, heartbeat_age_s=MAYBE_SECONDS

@@ -40,7 +40,7 @@ ENV = "least"
 NAMES = Names("aws", "123456789012", REGION, ENV)
 COMMANDS = tuple(
     command
-    for command in ("plan", "up", "status", "chat", "queue", "secret", "logs", "doctor", "down")
+    for command in ("plan", "up", "status", "chat", "queue", "secret", "node", "logs", "doctor", "down")
     if command in {one.name for one in (*app.registered_commands, *app.registered_groups)}
 )
 A_DAY_S = 86_400
@@ -109,6 +109,8 @@ def _live(endpoint: str, person: Person) -> Life:
     if "secret" in COMMANDS:
         run("secret", "set", "openai", typed="sk-1")
         run("secret", "status")
+    for verb in ("status", "stop", "start"):
+        run("node", verb)
     tags = _tags(endpoint)
     _asleep(endpoint)
     elsewhere = Person(person.home / "elsewhere", person.variables)  # where there is no token yet

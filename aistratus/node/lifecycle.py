@@ -1,0 +1,150 @@
+"""Stopping and starting the node by hand.
+
+The node is the stack's one instance. Each command looks first, waits out a state in between (`pending` can't be
+stopped, `stopping` can't be started), and ends when EC2 shows what was asked for. So it may be called in every state,
+and twice at once. Source: EC2 user guide, "Instance lifecycle".
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from aistratus import wire
+from aistratus.cloud import NO_CAPACITY, Cloud
+from aistratus.core.errors import Absent, Failure, error_code
+from aistratus.core.resource import Found
+from aistratus.core.settle import Wait, until
+from aistratus.resources.calls import unless_gone
+from aistratus.resources.compute import Instance
+from aistratus.resources.ec2 import Thing
+from aistratus.resources.instance_listing import INSTANCES, state_of
+
+KEY: Final = "node"
+"""The instance's key in the stack."""
+
+RACED: Final = frozenset({"IncorrectInstanceState"})
+"""The state changed between look and call, or the listing is behind."""
+
+STOPPED: Final = Wait(what="the node has stopped", within=900, codes=RACED, first=0.2)
+"""Up to five minutes until one that is `pending` runs; then mostly less than a minute. EC2 forces one that doesn't end
+its programs, after some minutes."""
+
+STARTABLE: Final = Wait(what="EC2 takes the stopped node for a start", within=60, codes=RACED, first=0.2)
+
+START_SEEN: Final = Wait(what="EC2 shows that the node starts", within=60, first=0.2)
+
+RUNNING: Final = Wait(what="the node runs", within=300, first=0.2)
+"""Half a minute as a rule. The worker in it takes longer, and isn't waited for."""
+
+OVER_THE_LIMIT: Final = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded"})
+"""Source: EC2 API reference, "Error codes for the Amazon EC2 API"."""
+
+BUILD_IT: Final = "`aistratus up` builds it"
+
+
+def look(aws: Cloud) -> Thing:
+    """The node, as EC2 lists it.
+
+    Raises:
+        Absent: there is none.
+    """
+    thing = INSTANCES.pick(aws.fresh(), KEY)
+    if thing is None:
+        raise Absent(f"env {aws.env!r} has no node", todo=BUILD_IT)
+    return thing
+
+
+def stop(aws: Cloud, identity: str) -> None:
+    """Stops the node, and waits until it has stopped.
+
+    Raises:
+        Absent: it was terminated.
+        Failure: somebody started it again meanwhile; it isn't stopped a second time, as a prompt may need it.
+    """
+    started_at = _now(aws, identity)["LaunchTime"]
+
+    def stopped() -> bool | None:
+        thing = _now(aws, identity)
+        if thing["LaunchTime"] != started_at:  # it is that of the latest start
+            raise Failure(
+                "the node was started again while it stopped", todo="a prompt wakes it; run the command again"
+            )
+        if state_of(thing) == "running":  # also while the listing is behind: EC2 takes the call twice
+            aws.ec2.stop_instances(InstanceIds=[identity])
+        return True if state_of(thing) == "stopped" else None
+
+    until(STOPPED, stopped, clock=aws.clock)
+
+
+def start(aws: Cloud, identity: str) -> None:
+    """Starts the node, and waits until the machine runs. One that is stopping has to stop first.
+
+    Raises:
+        Absent: it was terminated.
+        Failure: AWS has no room for it, the account may not run more, or it was stopped again.
+    """
+
+    def settled() -> Thing | None:
+        thing = _now(aws, identity)
+        return None if state_of(thing) == "stopping" else thing
+
+    thing = until(STOPPED, settled, clock=aws.clock)
+    if state_of(thing) == "stopped":
+        _start(aws, thing)
+
+    def running() -> bool | None:
+        now = _now(aws, identity)
+        if state_of(now) in ("stopping", "stopped"):
+            why = now.get("StateReason", {}).get("Message") or "EC2 doesn't say why"
+            raise Failure(f"the node was stopped again before it ran: {why}", todo="run the command again")
+        return True if state_of(now) == "running" else None
+
+    until(RUNNING, running, clock=aws.clock)
+
+
+def budget_until(aws: Cloud, kill_usd: float) -> str | None:
+    """The day (UTC) until which no prompt wakes the node because the budget's limit is reached, if it is.
+
+    Args:
+        kill_usd: the limit as it is now, in US dollars; a mark of a lower one means nothing any more.
+    """
+    mark = {"TableName": aws.name("jobs"), "Key": wire.pack({"pk": wire.BUDGET_PK})}
+    answer = unless_gone({"ResourceNotFoundException"}, aws.dynamodb.get_item, **mark) or {}
+    told = wire.unpack(answer.get("Item", {}))
+    ends, limit = int(told.get("expires_at", 0)), float(told.get("limit_usd", kill_usd))
+    return time.strftime("%Y-%m-%d", time.gmtime(ends)) if ends > time.time() and limit >= kill_usd else None
+
+
+def _now(aws: Cloud, identity: str) -> Thing:
+    thing = INSTANCES.by_id(aws, identity)
+    if thing is None or not INSTANCES.alive(thing):
+        raise Absent(f"the node {identity} was terminated", todo=BUILD_IT)
+    return thing
+
+
+def _start(aws: Cloud, thing: Thing) -> None:
+    """The call, with the care of one that makes something: what AWS has no room for isn't asked for ten times."""
+    identity, shape = thing["InstanceId"], thing["InstanceType"]
+
+    def starting(cloud: Cloud) -> Found | None:
+        now = _now(cloud, identity)
+        if state_of(now) not in ("pending", "running"):
+            return None
+        state = Instance(key=KEY, image=now["ImageId"], type=shape, subnets=(), security_groups=())
+        return INSTANCES.found(cloud, now, state)
+
+    try:
+        aws.create_once(
+            "ec2", "start_instances", look=starting, settling=STARTABLE, seen=START_SEEN, InstanceIds=[identity]
+        )
+    except Exception as error:
+        if error_code(error) in NO_CAPACITY:
+            zone = thing["Placement"]["AvailabilityZone"]
+            raise Failure(f"AWS has no capacity for {shape} in {zone} right now", todo="try again later") from error
+        if error_code(error) in OVER_THE_LIMIT:
+            raise Failure(
+                f"the account's limit on running instances leaves no room for {shape}",
+                todo="stop others, or have it raised in the AWS console under Service Quotas",
+            ) from error
+        raise
