@@ -111,9 +111,10 @@ class Bucket(Resource):
 
 
 def find_bucket(aws: Cloud, want: Bucket) -> Found | None:
-    """By name, in our own account's listing; then all its settings at once."""
+    """By name, in our own account's listing or the ledger; then all its settings at once."""
     name = bucket_name(aws, want.key)
-    if name not in buckets(aws):
+    recorded = aws.recorded(want.key).get("id") == name
+    if not recorded and name not in buckets(aws):
         return None
     try:
         tags, versioning, encryption, block, lifecycle, policy = at_once(
@@ -125,8 +126,9 @@ def find_bucket(aws: Cloud, want: Bucket) -> Found | None:
             lambda: _read(aws, "get_bucket_policy", name),
         )
     except Exception as error:
-        if error_code(error) in NO_BUCKET:
-            return None  # the listing shows deleted buckets for a while
+        # The listing shows deleted buckets for a while, and what the ledger names may be somebody else's by now.
+        if error_code(error) in NO_BUCKET or (recorded and name not in buckets(aws)):
+            return None
         raise
     aws.require_ours("bucket", name, tags, want.key)
     rules = encryption.get("ServerSideEncryptionConfiguration", {}).get("Rules", [{}])

@@ -30,9 +30,13 @@ NO_OBJECT = frozenset({"NoSuchBucket", "NoSuchKey", "404"})
 
 
 def _bucket_of(aws: Cloud, bucket: Ref | str) -> str | None:
-    """The bucket's full name, or `None` if there is no such bucket in this account."""
+    """The bucket's full name, or `None` if there is no such bucket in this account.
+
+    The ledger's word is enough: a bucket that is gone by now answers "not found" like an object that isn't there.
+    """
     name = bucket_name(aws, bucket.to.key) if isinstance(bucket, Ref) else bucket
-    return name if name in buckets(aws) else None
+    recorded = isinstance(bucket, Ref) and aws.recorded(bucket.to.key).get("id") == name
+    return name if recorded or name in buckets(aws) else None
 
 
 def _put(aws: Cloud, bucket: Ref | str, path: str, content: Content, sha256: bytes, content_type: str) -> None:

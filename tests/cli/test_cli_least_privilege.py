@@ -442,8 +442,10 @@ NOT_SEEN: Mapping[str, set[str]] = {
     "down": REPAIRS,
     # A token is there, or the operator's password is known, by the time that they are run here.
     "chat": _named("cognito-idp", "AdminGetUser"),
+    # Nothing was given up in this life, so that nothing is put back.
     "queue": _named("cognito-idp", "AdminGetUser AdminSetUserPassword")
-    | _named("ssm", "AddTagsToResource PutParameter"),
+    | _named("ssm", "AddTagsToResource PutParameter")
+    | _named("sqs", "SendMessage"),
     # The caller is a user here, not a role.
     "doctor": _named("iam", "GetRole"),
     # What a node does after a failure, and the agents that AWS has on it.

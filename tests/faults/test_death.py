@@ -15,8 +15,8 @@ from all_on import ALL_ON_VARIABLES
 from death import Case, changed_package, die, kills, proven, tally
 from env_on_cloud import Env, WarmCommand
 
-SAMPLE = 5
-DEPLOYS = 3
+SAMPLE = 3
+DEPLOYS = 2
 
 
 @dataclass(frozen=True)

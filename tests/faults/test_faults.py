@@ -1,7 +1,7 @@
 """`up` and `down` end where they end on a good day, whatever the network and the services do to single calls.
 
-The troubles are those of `scripts/bench/faults.py`, with less latency and seldomer where they come all together, since
-half of all calls fail there, and the time goes into waiting before the next try.
+Two of the troubles of `scripts/bench/faults.py`: the nastiest, and all of them together, with less latency and
+seldomer, since half of all calls fail there, and the time goes into waiting before the next try.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from env_on_cloud import Fault, Lost, Reset, Throttle, WarmCommand
 from faults import TROUBLES, Ending, meet_all, undisturbed
 
 LATENCY_S = 0.02
-SAMPLE: Mapping[str, Sequence[Fault]] = {**TROUBLES, "all": (Throttle(every=9), Reset(every=11), Lost(every=13))}
+SAMPLE: Mapping[str, Sequence[Fault]] = {
+    "lost-answers": TROUBLES["lost-answers"],
+    "all": (Throttle(every=9), Reset(every=11), Lost(every=13)),
+}
 
 
 @pytest.fixture(scope="module")

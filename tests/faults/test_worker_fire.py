@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from worker_siege import ECHO, Outcome, Rig, await_value, besiege, dead_bodies, poisons, send_body, strike, target
@@ -144,9 +145,14 @@ def test_a_clock_that_is_wrong_and_jumps_costs_no_job_and_no_reply(rig: Rig) -> 
         item = rig.await_final(rig.send(rig.job(f"{seconds} s off")))
         assert (item["status"], item["text"]) == (wire.DONE, f"{seconds} s off")
         assert abs(item["expires_at"] - wire.JOB_KEPT_S - time.time()) < 60
-        beat = rig.item(wire.HEARTBEAT_PK)
-        assert beat is not None and abs(beat["at_ms"] / 1000 - time.time()) < 60
+        # The very first beat may have been written before AWS had told the time.
+        await_value(lambda: fresh(rig.item(wire.HEARTBEAT_PK)), "the heartbeat tells the right time")
     rig.await_empty()
+
+
+def fresh(beat: dict[str, Any] | None) -> bool:
+    """Is this a heartbeat of the last minute?"""
+    return beat is not None and bool(abs(beat["at_ms"] / 1000 - time.time()) < 60)
 
 
 def test_a_full_disk_costs_a_note_and_no_job(rig: Rig) -> None:
