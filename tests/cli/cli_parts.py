@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -121,10 +122,14 @@ def ended(process: subprocess.Popen[str]) -> Said:
     return _without_traceback(Said(process.returncode, out, err))
 
 
+@functools.cache
+def _witness() -> boto3.Session:
+    return boto3.Session(aws_access_key_id="witness", aws_secret_access_key="witness", region_name=REGION)
+
+
 def client(endpoint: str, service: str) -> Any:
     """boto3 as an independent witness of what is in the account."""
-    session = boto3.Session(aws_access_key_id="witness", aws_secret_access_key="witness", region_name=REGION)
-    return session.client(service, endpoint_url=endpoint, config=Config(proxies={}))
+    return _witness().client(service, endpoint_url=endpoint, config=Config(proxies={}))
 
 
 def eventually(look: Callable[[], T], until: Callable[[T], bool] = bool) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -33,11 +34,15 @@ LOOK_EVERY_S = 0.02
 AL2023 = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 
 
+@functools.cache
+def _session() -> boto3.Session:
+    return boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
+
+
 def connected_to(cloud: Running) -> Connect:
     """Makes clients of one cloud; they never repeat a call, so that a test sees each answer."""
-    session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
     config = Config(retries={"total_max_attempts": 1}, proxies={})
-    return lambda service: session.client(service, endpoint_url=cloud.endpoint, config=config)
+    return lambda service: _session().client(service, endpoint_url=cloud.endpoint, config=config)
 
 
 def unique(prefix: str = "t") -> str:

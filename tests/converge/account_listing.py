@@ -8,6 +8,7 @@ with `==`; and since it counts, a second VPC or queue makes it another shape.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import Counter
@@ -49,18 +50,22 @@ class Thing:
         return self.kind, self.id
 
 
+@functools.cache
+def _session() -> boto3.Session:
+    return boto3.Session(aws_access_key_id="judge", aws_secret_access_key="judge", region_name=REGION)
+
+
 class Account:
     """An account behind an endpoint."""
 
     def __init__(self, endpoint: str) -> None:
-        session = boto3.Session(aws_access_key_id="judge", aws_secret_access_key="judge", region_name=REGION)
         config = Config(proxies={}, retries={"mode": "standard", "total_max_attempts": 5})
         services = (
             "ec2", "iam", "s3", "dynamodb", "sqs", "cognito-idp", "lambda", "apigatewayv2", "logs", "ssm", "sns",
             "budgets", "cloudwatch", "codebuild", "codeconnections", "ecr", "events", "scheduler", "secretsmanager",
         )  # fmt: skip
         self.clients: dict[str, Any] = {
-            service: session.client(service, endpoint_url=endpoint, config=config) for service in services
+            service: _session().client(service, endpoint_url=endpoint, config=config) for service in services
         }
 
     def things(self) -> list[Thing]:

@@ -18,11 +18,13 @@ from moto.core.types import Base64EncodedString
 from moto.core.utils import get_service_model
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociationBackend
 from moto.ec2.models.vpcs import VPCBackend, VPCEndPoint
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.key_pairs import KeyPairs
+from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
 from aistratus.local.shim import ec2_instances, ec2_nat
 from aistratus.local.shim.cloud import Cloud
@@ -49,6 +51,7 @@ class IdempotentParameterMismatch(EC2ClientError):
 def mend(cloud: Cloud) -> None:
     ec2_instances.mend(cloud)
     ec2_nat.mend()
+    _tags()
     _client_tokens()
     _instance_attributes()
     _user_data()
@@ -56,6 +59,18 @@ def mend(cloud: Cloud) -> None:
     _key_pairs()
     _profile_replacements()
     _deep_learning_images()
+
+
+def _tags() -> None:
+    """moto reads through all tags of the account for those of one thing, several times a filter and a thing."""
+
+    @wrap(TaggedEC2Resource, "get_tags")
+    def of_this_thing(original: Any, thing: Any) -> list[dict[str, str]]:
+        kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(thing.id), "") if thing.id else ""
+        tags = dict(thing.ec2_backend.tags.get(thing.id, {}))
+        return [
+            {"resource_id": thing.id, "key": key, "value": value, "resource_type": kind} for key, value in tags.items()
+        ]
 
 
 def deep_learning_image(region: str, name: str) -> str:
