@@ -11,6 +11,7 @@ A worker that exits with status 64 has asked the machine to switch itself off. E
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -51,6 +52,9 @@ STOP_GRACE_S: Final = 5.0
 """What a worker gets between SIGTERM and SIGKILL when its instance stops."""
 POWER_OFF: Final = 64
 """Exit status by which a worker asks for the machine to be switched off."""
+
+_MAKING_CLIENTS: Final = threading.Lock()
+"""A session makes one client at a time (boto3's rule)."""
 
 PowerOff = Callable[[], None]
 
@@ -350,15 +354,25 @@ class Node:
 
     def client(self, service: str) -> Any:
         """A client of this cloud, as the instance's role would have it."""
-        import boto3
         from botocore.config import Config
 
-        session = boto3.Session(
-            aws_access_key_id=self.credentials["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.credentials["AWS_SECRET_ACCESS_KEY"],
-            region_name=self.facts.region,
-        )
-        return session.client(service, endpoint_url=self.endpoint, config=Config(proxies={}))
+        with _MAKING_CLIENTS:
+            return _session().client(
+                service,
+                region_name=self.facts.region,
+                aws_access_key_id=self.credentials["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=self.credentials["AWS_SECRET_ACCESS_KEY"],
+                endpoint_url=self.endpoint,
+                config=Config(proxies={}),
+            )
+
+
+@functools.cache
+def _session() -> Any:
+    """One for all nodes and all their attempts: a session of its own reads 3 MB of JSON before its first client."""
+    import boto3
+
+    return boto3.Session()
 
 
 def _passing_faults() -> tuple[type[Exception], ...]:

@@ -33,6 +33,10 @@ from aistratus.worker.text import ReplyText
 SEND_EVERY_S: Final = 0.02
 """Text of a fast model travels in batches; a slow one's tokens are further apart than this and travel singly."""
 
+FIRST_AFTER_S: Final = 0.01
+"""The first text goes out this long after the prompt was read, or with the first token of a model that is slower: who
+takes it on wants the processor, and a reply of a few milliseconds would stand still for that. Nobody sees the wait."""
+
 READING_EVERY_S: Final = 1.0
 """A sign of life while a long prompt is read."""
 
@@ -139,7 +143,7 @@ def _reply(engine: Engine, command: Mapping[str, Any], stopped: Callable[[], boo
             continue
         progress.tokens += 1
         waiting += reply.feed(piece)
-        if waiting and (not progress.shown or now - progress.sent > SEND_EVERY_S):
+        if waiting and now > (progress.sent + SEND_EVERY_S if progress.shown else progress.began + FIRST_AFTER_S):
             progress.sent, progress.shown = now, True
             send({"event": "text", "id": request, "text": waiting})
             waiting = ""
