@@ -73,8 +73,10 @@ def router_zip() -> Package:
 
 
 def functions_zip() -> Package:
-    """The functions besides the router: their own code and the wire contract. boto3 is in Lambda's runtime."""
-    return Package("functions.zip", archive(_own_files("functions")))
+    """The functions besides the router: their own code, the wire contract and the meter. boto3 is in the runtime."""
+    shared = ("costs/__init__.py", "costs/meter.py")
+    meter = {f"aistratus/{name}": _own_content(_OWN_ROOT / name) for name in shared}
+    return Package("functions.zip", archive({**_own_files("functions"), **meter}))
 
 
 def worker_zip() -> Package:

@@ -132,12 +132,14 @@ def stop_build_box(names: Names, *, log_group: str) -> Document:
         # AWS gives ec2:DescribeInstances no resource level.
         allow(["ec2:DescribeInstances"], "*"),
         allow(["ec2:StopInstances"], names.arn("ec2", "instance/*"), StringEquals=_our_tags(names)),
-        # It reads the worker's heartbeat and writes the mark that keeps the router from waking the node: no job.
+        # The worker's heartbeat, the mark that keeps the router from waking the node, the power record and what was
+        # metered: no job.
         allow(
-            ["dynamodb:GetItem", "dynamodb:PutItem"],
+            ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
             names.table("jobs"),
-            **{"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["node#*"]}},
+            **{"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["node#*", "power#*", "money#*"]}},
         ),
+        allow(["sns:Publish"], names.topic("alerts")),
     )
 
 

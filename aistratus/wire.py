@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -97,6 +98,12 @@ BUDGET_PK: Final = "node#budget"
 """
 SUMMARY_PK: Final = "money#summary"
 """What the last daily summary told, and when."""
+METER_PK: Final = "money#meter"
+"""What the guard metered last: `at_ms`, `month` (`2026-11`), `month_usd`, `day_usd`, `usd_per_hour`, `limit_usd`."""
+RESUMED_PK: Final = "money#resumed"
+"""Until it expires, at the month's end, machines may run up to `limit_usd`: `by` said so at `at_ms`."""
+STANDS_PK: Final = "power#stands"
+"""What stands and what it costs, as `aistratus up` wrote it last; see `Standing`."""
 PROBE_PK: Final = "health#probe"
 """Written by a health check, to see whether that works."""
 
@@ -119,6 +126,78 @@ def message_group(owner: str, conversation: str) -> str:
 def deduplication_id(owner: str, job_id: str) -> str:
     """SQS deduplication id: the same job sent twice within five minutes is one message."""
     return hashlib.sha256(f"{owner}\n{job_id}".encode()).hexdigest()
+
+
+# --- the power record: what was on, and when ------------------------------------------------------------
+# Whoever starts or stops a machine, or sees one run, leaves a sign in the item of the day (UTC) on which that was. Each
+# sign is an attribute of its own, named by what it is about, so that one that is left twice is one, and nobody has to
+# read before writing. `aistratus/costs/meter.py` makes spans of time of them.
+
+POWER_KEPT_S: Final = 420 * 86_400
+"""A year can be looked back on."""
+
+START: Final = "start"
+STOP: Final = "stop"
+SEEN: Final = "seen"
+
+WORKER: Final = "worker"
+"""It knows since when it runs itself, not since when its machine does."""
+WITNESS_EVERY_S: Final = 60
+"""A worker's sign of life in the power record."""
+
+_SIGN: Final = re.compile(r"(start|stop|seen)_(\w+?)_(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sign:
+    """One sign of an instance's life.
+
+    verb: `start` and `stop` are told by whoever did it; `seen` says that it ran at `at_ms`.
+    since_ms: names the sign: of `start` and `stop` their own moment; of `seen` when the instance was started, and where
+        its worker says so, when that worker was.
+    at_ms: the moment that it is a sign of.
+    type: the instance's type; empty where the writer doesn't know it.
+    by: who left it: `router`, `operator`, `guard`, or the instance's own `worker`.
+    """
+
+    verb: str
+    instance: str
+    since_ms: int
+    at_ms: int
+    type: str = ""
+    by: str = ""
+
+    @property
+    def name(self) -> str:
+        """The attribute's name: letters, digits and `_` only, as expressions take it."""
+        return f"{self.verb}_{self.instance.replace('-', '_')}_{self.since_ms}"
+
+    def update(self) -> dict[str, Any]:
+        """UpdateItem's arguments besides the table's name. A `seen` that isn't later than the one there is refused."""
+        value = f"{self.at_ms:013d} {self.type or '-'} {self.by or '-'}"
+        expires = self.at_ms // 1000 + POWER_KEPT_S
+        return {
+            "Key": pack({"pk": power_pk(self.at_ms)}),
+            "UpdateExpression": "SET #sign = :sign, expires_at = :expires",
+            "ConditionExpression": "attribute_not_exists(#sign) OR #sign < :sign",
+            "ExpressionAttributeNames": {"#sign": self.name},
+            "ExpressionAttributeValues": pack({":sign": value, ":expires": expires}),
+        }
+
+    @classmethod
+    def read(cls, name: str, value: Any) -> Sign | None:
+        """The sign in an attribute of a day's item; `None` if it is none."""
+        told, words = _SIGN.fullmatch(name), str(value).split(" ")
+        if told is None or len(words) != 3 or not words[0].isdecimal():
+            return None
+        kind, by = ("" if word == "-" else word for word in words[1:])
+        instance = told[2].replace("_", "-")
+        return cls(verb=told[1], instance=instance, since_ms=int(told[3]), at_ms=int(words[0]), type=kind, by=by)
+
+
+def power_pk(at_ms: int) -> str:
+    """Key of the item of a day, in UTC: `power#2026-11-26`."""
+    return time.strftime("power#%Y-%m-%d", time.gmtime(at_ms / 1000))
 
 
 # --- the ledger: ids of the stack's resources, for code that runs in AWS ------------------------------

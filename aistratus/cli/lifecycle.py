@@ -46,6 +46,7 @@ def up(
     run.
     """
     from aistratus.cli import show
+    from aistratus.cli.recording import after_up
     from aistratus.cli.session import ending_gently, open_session
     from aistratus.core.execute import Run
     from aistratus.doctor import preflight
@@ -86,6 +87,7 @@ def up(
         if wait and outcome.ok and not session.lost and not no_node and not _is_cut_off(session, outcome):
             _wait_until_ready(session, outcome)
     seconds = session.clock.now() - begun
+    after_up(session, outcome.changes, seconds, show.people(options))
     if options.json:
         show.report(session, "up", outcome.changes, seconds=seconds)
     _conclude_up(session, outcome, seconds)
@@ -129,6 +131,7 @@ def down(
 ) -> None:
     """Removes everything that is ours, looks again, and proves that nothing is left."""
     from aistratus.cli import show
+    from aistratus.cli.recording import after_down, before_down
     from aistratus.cli.session import ending_gently, open_session
     from aistratus.core.execute import Run, inventory
     from aistratus.core.plan import deletions, survey
@@ -165,6 +168,7 @@ def down(
             if told:
                 console.print(told)
             found = survey(session.stack, session.cloud.fresh(), stop=session.stop)
+            records = before_down(session, console)
             run = Run(session.stack, session.cloud.fresh(), session.ledger, session.clock, session.stop, ticker)
             outcome = run.down(found, keep_data=keep_data)
     seconds = session.clock.now() - begun
@@ -182,6 +186,7 @@ def down(
         what += [_failures(outcome)] if outcome.failures else []
         what += sorted({f"couldn't be listed: {explain(error)}" for error in outcome.unlisted})
         raise Failure("; ".join(what), todo="mend that and run `aistratus down` again", reported=True)
+    after_down(session, records, console)
     _conclude_down(session, outcome, seconds)
 
 

@@ -1,11 +1,14 @@
-"""Stops machines that cost money for nothing. Two callers, told apart by what they send:
+"""Stops machines that cost money for nothing. Three callers, told apart by what they send:
 
 - the budget's killer topic (an SNS notice that names the killer's budget): every running instance of this env is
   stopped, and a mark in the jobs table keeps the router from waking the node again before the month ends, when the
   budget begins anew, or until `budget.kill_eur` is raised above the limit that stands in the mark;
 - the rule `force-stop-build-runner` (a scheduled event): only what has run for over `QUIET_S` without a heartbeat of
   its own is stopped: builders that were forgotten, nodes whose worker died. A worker beats also while it works on a
-  job, so who has a job has a heartbeat.
+  job, so who has a job has a heartbeat;
+- the rule `real-time-limit`, every few minutes: what the month has cost by our own records (`metering.py`). Above the
+  killer's line everything is stopped as by the killer, long before AWS has counted it. Whoever runs `aistratus cost
+  resume` draws a higher line for the rest of the month, which then holds for the killer's notices too.
 
 Anything else does nothing and says so, other words on the topic too. So a drill is a message that names the budget:
 `aws sns publish --topic-arn <the killer's> --message "drill: tinyllama-<env>-killer"`.
@@ -34,6 +37,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aistratus import wire
+from aistratus.functions import metering
 
 QUIET_S: Final = 55 * 60
 """How long a machine may run unseen. The rule looks every 30 minutes, so none runs for more than 85."""
@@ -80,7 +84,9 @@ def handle(event: Any, context: Context) -> dict[str, Any]:
     if notice is not None:
         return Work.begin(place, context).kill(notice)
     if moment is not None:
-        return Work.begin(place, context).tidy(moment)
+        return Work.begin(place, context, moment).tidy(moment)
+    if (looked := moment_of(event, place.limit_rule)) is not None:
+        return Work.begin(place, context, looked).limit()
     _log(level="warning", event="unknown", said="neither the budget's topic nor the guard's rule: nothing is done")
     return {"reason": "unknown", "stopped": []}
 
@@ -89,6 +95,7 @@ def handle(event: Any, context: Context) -> dict[str, Any]:
 class Place:
     """Where the function works: the env, its jobs table, and the ARNs of those who may call it.
 
+    alerts: ARN of the topic that tells people.
     kill_budget, kill_usd: the killer's budget, by its name and its limit in US dollars.
     """
 
@@ -98,6 +105,8 @@ class Place:
     guard_rule: str
     kill_budget: str
     kill_usd: float
+    limit_rule: str
+    alerts: str
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Place:
@@ -106,6 +115,8 @@ class Place:
             jobs_table=variables["JOBS_TABLE"],
             kill_topic=variables["KILL_TOPIC"],
             guard_rule=variables["GUARD_RULE"],
+            limit_rule=variables["LIMIT_RULE"],
+            alerts=variables["ALERTS_TOPIC"],
             kill_budget=variables["KILL_BUDGET"],
             kill_usd=float(variables["KILL_USD"]),
         )
@@ -158,6 +169,7 @@ class Work:
 
     single: EC2's client for one instance at a time, where patience with one would cost the others their turn.
     context: tells how much time is left.
+    at: the moment of this run, seconds since the epoch.
     """
 
     place: Place
@@ -165,20 +177,51 @@ class Work:
     single: Any
     dynamodb: Any
     context: Context
+    at: float
 
     @classmethod
-    def begin(cls, place: Place, context: Context) -> Work:
+    def begin(cls, place: Place, context: Context, at: float | None = None) -> Work:
         patient = Config(retries={"mode": "standard", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20)
         brief = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
         ec2, single = (boto3.client("ec2", config=config) for config in (patient, brief))
-        return cls(place, ec2, single, boto3.client("dynamodb", config=patient), context)
+        now = datetime.now(UTC).timestamp() if at is None else at
+        return cls(place, ec2, single, boto3.client("dynamodb", config=patient), context, now)
 
     def kill(self, notice: str) -> dict[str, Any]:
         """Stops everything. The mark comes first, or the router might wake what was just stopped."""
+        if metering.resumed_beyond(self.dynamodb, self.place.jobs_table, self.at, self.place.kill_usd):
+            _log(level="warning", event="ignored", notice=notice[:500], said="an operator has resumed beyond this line")
+            return {"reason": "ignored", "stopped": []}
         _log(level="warning", event="budget", notice=notice[:500])
-        left = self._mark(datetime.now(UTC))
+        left = self._mark(self.place.kill_usd)
         why = "the budget's limit is reached"
         return self._stop({instance["InstanceId"]: why for instance in self._running()}, "budget", left)
+
+    def limit(self) -> dict[str, Any]:
+        """Stops everything if our own records say that the month's limit is reached."""
+        running = list(self._running())
+        found = metering.measure(self.dynamodb, self.place.jobs_table, running, self.at, self.place.kill_usd)
+        _log(level="error" if found.unknown else "info", event="metered", **found.item())
+        if not found.over:
+            return {"reason": "metered", "stopped": []}
+        left = self._mark(found.limit_usd)
+        why = f"metered ${found.month_usd:.2f} this month, and the limit is ${found.limit_usd:.2f}"
+        done = self._stop({instance["InstanceId"]: why for instance in running}, "limit", left)
+        if done["stopped"]:
+            self._tell(why, done["stopped"])
+        return done
+
+    def _tell(self, why: str, stopped: list[str]) -> None:
+        """Tells people. What was stopped is stopped, whether they hear of it or not."""
+        text = (
+            f"Env {self.place.env}: {', '.join(stopped)} stopped: {why}. No prompt wakes it before the month ends. "
+            f"`aistratus --env {self.place.env} cost resume` lifts that."
+        )
+        try:
+            subject = f"Aistratus {self.place.env}: stopped, the limit is reached"
+            boto3.client("sns").publish(TopicArn=self.place.alerts, Subject=subject, Message=text)
+        except (ClientError, BotoCoreError) as error:
+            _log(level="error", event="not_told", error=_code(error))
 
     def tidy(self, moment: float) -> dict[str, Any]:
         """Stops what has been quiet for too long at this moment."""
@@ -212,7 +255,7 @@ class Work:
             return {}
         return wire.unpack(answer.get("Item", {}))
 
-    def _mark(self, now: datetime) -> list[str]:
+    def _mark(self, limit_usd: float) -> list[str]:
         """Tells the router that the node is to stay off until the month ends or the limit is raised.
 
         Returns:
@@ -220,9 +263,9 @@ class Work:
         """
         item = {
             "pk": wire.BUDGET_PK,
-            "at_ms": int(now.timestamp() * 1000),
-            "limit_usd": self.place.kill_usd,
-            "expires_at": int(next_month(now).timestamp()),
+            "at_ms": int(self.at * 1000),
+            "limit_usd": limit_usd,
+            "expires_at": int(next_month(datetime.fromtimestamp(self.at, UTC)).timestamp()),
         }
         try:
             self.dynamodb.put_item(TableName=self.place.jobs_table, Item=wire.pack(item))
@@ -241,6 +284,7 @@ class Work:
         for instance, code in self._attempts(list(chosen)):
             if code is None:
                 stopped.append(instance)
+                metering.stopped(self.dynamodb, self.place.jobs_table, instance, self.at)
                 _log(level="warning", event="stopped", instance=instance, why=chosen[instance])
             elif code not in GONE:
                 left = [*left, f"{instance} ({code})"]

@@ -15,6 +15,7 @@ from aistratus.cloud import NO_CAPACITY, Cloud
 from aistratus.core.errors import Absent, Failure, error_code
 from aistratus.core.resource import Found
 from aistratus.core.settle import Wait, until
+from aistratus.node import power
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.compute import Instance
 from aistratus.resources.ec2 import Thing
@@ -62,7 +63,10 @@ def stop(aws: Cloud, identity: str) -> None:
         Absent: it was terminated.
         Failure: somebody started it again meanwhile; it isn't stopped a second time, as a prompt may need it.
     """
-    started_at = _now(aws, identity)["LaunchTime"]
+    before = _now(aws, identity)
+    started_at = before["LaunchTime"]
+    if state_of(before) in ("pending", "running"):
+        power.seen(aws, before)
 
     def stopped() -> bool | None:
         thing = _now(aws, identity)
@@ -75,6 +79,8 @@ def stop(aws: Cloud, identity: str) -> None:
         return True if state_of(thing) == "stopped" else None
 
     until(STOPPED, stopped, clock=aws.clock)
+    if state_of(before) != "stopped":
+        power.stopped(aws, before)
 
 
 def start(aws: Cloud, identity: str) -> None:
@@ -92,6 +98,7 @@ def start(aws: Cloud, identity: str) -> None:
     thing = until(STOPPED, settled, clock=aws.clock)
     if state_of(thing) == "stopped":
         _start(aws, thing)
+    power.seen(aws, _now(aws, identity))
 
     def running() -> bool | None:
         now = _now(aws, identity)

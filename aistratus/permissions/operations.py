@@ -54,19 +54,21 @@ def needs(
             check.thing.one(names, identity),
             tags=tags if check.state == "made" else {},
             tagged=check.thing.tagged and check.state == "there",
-            context={**dict(check.context), **_item_keys(check.action, params)},
+            context={**dict(check.context), **about},
         )
         for check in OPERATIONS[f"{service}:{operation}"]
         if check.by in ("all", by) and (not check.when or _search(check.when, params))
         for identity in _ids(check, params)
+        for about in _item_keys(check.action, params)
     ]
 
 
-def _item_keys(action: str, params: Params) -> dict[str, str]:
-    """The key of the item that a call on a table is about: a policy may allow some items only."""
-    key = params.get("Key") or params.get("Item") or {}
-    named = next(iter(key.get("pk", {}).values()), None) if action.startswith("dynamodb:") else None
-    return {"dynamodb:LeadingKeys": str(named)} if named is not None else {}
+def _item_keys(action: str, params: Params) -> list[dict[str, str]]:
+    """The keys of the items that a call on a table is about, one by one: a policy may allow some items only."""
+    batch = [key for asked in params.get("RequestItems", {}).values() for key in asked.get("Keys", [])]
+    keys = batch or [params.get("Key") or params.get("Item") or {}]
+    named = [next(iter(key.get("pk", {}).values()), None) for key in keys if action.startswith("dynamodb:")]
+    return [{"dynamodb:LeadingKeys": str(one)} for one in named if one is not None] or [{}]
 
 
 def request_tags(params: Params) -> dict[str, str]:

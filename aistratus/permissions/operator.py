@@ -35,6 +35,8 @@ REMOVES = re.compile(r"^(Admin)?(Delete|Remove|Detach|Disassociate|Terminate|Rel
 
 LEDGER: Final = frozenset({"ssm:GetParameters"})
 """All but `logs` and `doctor` read what the env's ledger knows."""
+RECORD: Final = frozenset({"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"})
+"""`up` writes down what stands and what it costs; `down` reads what it has cost before the record goes."""
 LOCK: Final = frozenset({"ssm:GetParameters", "ssm:PutParameter", "ssm:DeleteParameters", "ssm:GetParametersByPath"})
 """`up` and `down` hold the env's lock and keep its ledger."""
 
@@ -53,7 +55,8 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
         {"secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds", "secretsmanager:PutSecretValue"}
     ),
     "node": frozenset(
-        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances", "dynamodb:GetItem"}
+        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances", "dynamodb:GetItem",
+         "dynamodb:UpdateItem"}
     ),
     "logs": frozenset({"logs:FilterLogEvents"}),
     "doctor": frozenset(
@@ -70,7 +73,7 @@ PROGRAMS: Final = frozenset(
     {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:Query", "sqs:SendMessage",
      "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:ChangeMessageVisibilityBatch",
      "logs:CreateLogStream", "logs:PutLogEvents", "lambda:Invoke", "secretsmanager:GetSecretValue", "sns:Publish",
-     "cloudwatch:GetMetricStatistics", "budgets:DescribeBudget"}
+     "cloudwatch:GetMetricStatistics", "budgets:DescribeBudget", "dynamodb:BatchGetItem"}
 )  # fmt: skip
 """What only the router, the functions and the worker do: `policies.py` says so for their roles."""
 
@@ -130,8 +133,9 @@ def operations(command: str, features: frozenset[str]) -> frozenset[str]:
     if command == "status":
         return frozenset(reads - BEFORE_WRITING - BEFORE_REMOVING | LEDGER | STATUS)
     if command == "down":
-        return frozenset(reads - BEFORE_WRITING | {name for name in shared if REMOVES.match(_verb(name))} | LOCK)
-    return frozenset(shared | LOCK | STATUS)
+        removing = {name for name in shared if REMOVES.match(_verb(name))}
+        return frozenset(reads - BEFORE_WRITING | removing | LOCK | {"dynamodb:BatchGetItem"})
+    return frozenset(shared | LOCK | STATUS | RECORD)
 
 
 def _possible(operation: str, features: frozenset[str]) -> bool:

@@ -84,6 +84,7 @@ DATA: Table = {
         "DescribeTable DescribeTimeToLive DescribeContinuousBackups UpdateTable UpdateTimeToLive "
         "UpdateContinuousBackups DeleteTable GetItem PutItem UpdateItem DeleteItem Query",
     ),
+    **same("dynamodb", t.TABLE, "keys(RequestItems)", "BatchGetItem"),
     **same("dynamodb", t.TABLE, "ResourceArn", "ListTagsOfResource TagResource"),
     "dynamodb:CreateTable": (
         Check("dynamodb:CreateTable", t.TABLE, "TableName"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,11 @@ class Table:
             "ReturnValues": "UPDATED_NEW",
         }
         return int(wire.unpack(self._call("UpdateItem", arguments, deadline)["Attributes"])["count"])
+
+    def leave(self, sign: wire.Sign, deadline: Deadline) -> None:
+        """Leaves a sign in the power record; one that is there already is left once."""
+        with suppress(ConditionFailed):
+            self._conditional("UpdateItem", sign.update(), deadline)
 
     def _conditional(self, operation: str, arguments: Mapping[str, Any], deadline: Deadline) -> None:
         try:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 KILL_BUDGET = "killer"
 """The budget whose notices stop machines, by its name without the env's prefix."""
 
+LIMIT_EVERY = "rate(4 minutes)"
+"""Within five minutes of crossing the line machines are told to stop. A month of such looks costs some cents."""
+
 STOP_TIMEOUT_S = 300
 """Stopping some hundred machines under throttling takes minutes."""
 
@@ -51,7 +54,7 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
         code=shipped.functions,
         code_sha256=shipped.functions_sha256,
         handler="aistratus.functions.stop_build_box.handle",
-        description="Stops machines that run unseen, and all of them when the budget's limit is reached",
+        description="Stops machines that run unseen, and all of them when the month's limit is reached",
         role=Ref(guard_role, "arn"),
         log_group=Ref(guard_log, "name"),
         timeout_s=STOP_TIMEOUT_S,
@@ -62,6 +65,8 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
             "KILL_BUDGET": f"{names.prefix}{KILL_BUDGET}",
             "KILL_USD": f"{settings.budget.kill_usd:.2f}",
             "GUARD_RULE": names.arn("events", f"rule/{names.prefix}force-stop-build-runner"),
+            "LIMIT_RULE": names.arn("events", f"rule/{names.prefix}real-time-limit"),
+            "ALERTS_TOPIC": names.topic("alerts"),
         },
     )
     guard = EventRule(
@@ -76,4 +81,17 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
         principal="events.amazonaws.com",
         source_arn=Ref(guard, "arn"),
     )
-    return Guard(wanted=(guard_log, guard_role, stop_build_box, guard, guard_permission), stop_build_box=stop_build_box)
+    limit = EventRule(
+        key="real_time_limit",
+        description="Meters what the month has cost, and stops machines at budget.kill_eur",
+        schedule=LIMIT_EVERY,
+        target=Ref(stop_build_box, "arn"),
+    )
+    limit_permission = ServicePermission(
+        key="real_time_limit_permission",
+        function=Ref(stop_build_box),
+        principal="events.amazonaws.com",
+        source_arn=Ref(limit, "arn"),
+    )
+    wanted = (guard_log, guard_role, stop_build_box, guard, guard_permission, limit, limit_permission)
+    return Guard(wanted=wanted, stop_build_box=stop_build_box)

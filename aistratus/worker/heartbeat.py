@@ -19,6 +19,7 @@ from aistratus.wire import HEARTBEAT_EVERY_S, HEARTBEAT_PK, pack
 from aistratus.worker.clients import CONDITION_FAILED, Clients, error_code
 from aistratus.worker.log import Log
 from aistratus.worker.settings import Settings
+from aistratus.worker.witness import Witness
 
 KEPT_S: Final = 3_600
 """How long a heartbeat that nobody took away stays readable, as "last seen"."""
@@ -39,6 +40,7 @@ class Heartbeat:
         self._settings = settings
         self._report = report
         self._log = log
+        self._witness = Witness(clients, settings, log)
         self._ended = threading.Event()
         self._writing = threading.Lock()
         self._failing = False
@@ -64,6 +66,7 @@ class Heartbeat:
         finally:
             if held:
                 self._writing.release()
+            self._witness.farewell()
 
     def _beat_until_ended(self) -> None:
         told: tuple[bool, str | None] | None = None
@@ -93,6 +96,7 @@ class Heartbeat:
             try:
                 self._clients.dynamodb.put_item(TableName=self._settings.jobs_table, Item=pack(item))
                 self._failing = False
+                self._witness.look()
             except (BotoCoreError, ClientError) as error:
                 if not self._failing:  # once an outage, not every five seconds
                     self._log.event("heartbeat_failed", code=error_code(error))

@@ -36,12 +36,12 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def make_env(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Site]:
+def make_env(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Site]:
     packages, home = (router_zip(), functions_zip(), worker_zip()), tmp_path_factory.mktemp("operator")
 
-    def make() -> Site:
+    def make(*keys: str) -> Site:
         env = Env(f"g{secrets.token_hex(3)}", endpoint=endpoint, packages=packages, home=home)
-        env.stack = env.stack.only(["force_stop_permission", "killer_permission", "killer_function"])
+        env.stack = env.stack.only(keys or ["force_stop_permission", "killer_permission", "killer_function"])
         env.up()
         return Site(env.cloud, endpoint)
 
@@ -246,6 +246,41 @@ def test_a_start_begins_the_55_minutes_anew(site: Site) -> None:
     assert stop_build_box.seen_at(instance, {}) == started.timestamp()
 
 
+# --- the real-time limit ----------------------------------------------------------------------------------------------
+
+
+def put(site: Site, pk: str, **values: Any) -> None:
+    site.aws.dynamodb.put_item(TableName=site.aws.name("jobs"), Item=wire.pack({"pk": pk, **values}))
+
+
+def test_within_five_minutes_of_crossing_the_line_everything_is_stopped_while_aws_budgets_is_silent(
+    make_env: Callable[..., Site],
+) -> None:
+    """A machine at $240 an hour crosses the $24.68 after six minutes and ten seconds."""
+    site = make_env("real_time_limit_permission", "killer_permission", "killer_function")
+    put(site, wire.STANDS_PK, hours={"t3.micro": "240"}, standings=[{"since_ms": 0, "address_hour": "0", "lines": {}}])
+    (mine,) = site.run()
+    assert stopped(site.advance(4 * MINUTE)) == set()
+    assert (site.states([mine]), site.mark()) == ({"running"}, {})
+    lines = site.advance(4 * MINUTE)
+    assert stopped(lines) == {mine}
+    (metered,) = [line for line in lines if line["event"] == "metered"]
+    assert 24.68 <= metered["month_usd"] <= 24.68 + 240 * 5 / 60
+    site.until(lambda: site.states([mine]) == {"stopped"})
+    assert site.mark()["limit_usd"] == 24.68
+    items = [wire.unpack(item) for item in site.aws.dynamodb.scan(TableName=site.aws.name("jobs"))["Items"]]
+    verbs = {name.partition("_")[0] for item in items for name in item if name.endswith(tuple("0123456789"))}
+    assert {wire.SEEN, wire.STOP} <= verbs
+
+    put(site, wire.RESUMED_PK, limit_usd=1e6, expires_at=9_999_999_999, by="ann")
+    site.aws.ec2.start_instances(InstanceIds=[mine])
+    site.until(lambda: site.states([mine]) == {"running"})
+    assert stopped(site.advance(4 * MINUTE)) == set()
+    assert [line["event"] for line in site.kill()] == ["ignored"]
+    assert site.states([mine]) == {"running"}
+    site.aws.ec2.terminate_instances(InstanceIds=[mine])
+
+
 # --- anybody else ---------------------------------------------------------------------------------------------------
 
 
@@ -267,8 +302,8 @@ class Lambda:
 
 
 def attempts(ec2: Lambda, count: int) -> dict[str, str | None]:
-    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68)
-    work = stop_build_box.Work(place, ec2, ec2, None, ec2)
+    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68, LIMIT, TOPIC)
+    work = stop_build_box.Work(place, ec2, ec2, None, ec2, 0.0)
     return dict(work._attempts([f"i-{number}" for number in range(count)]))
 
 
@@ -290,6 +325,7 @@ def test_who_runs_out_of_time_says_what_was_not_tried() -> None:
 
 
 RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/tinyllama-dev-force-stop-build-runner"
+LIMIT = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/tinyllama-dev-real-time-limit"
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:tinyllama-dev-killer"
 TICK = {"source": "aws.events", "detail-type": "Scheduled Event", "resources": [RULE], "time": "2026-03-01T12:00:00Z"}
 
@@ -325,6 +361,7 @@ def test_any_other_event_does_nothing(
     event: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables = {"AISTRATUS_ENV": "dev", "JOBS_TABLE": "jobs", "KILL_TOPIC": TOPIC, "GUARD_RULE": RULE}
+    variables |= {"LIMIT_RULE": LIMIT, "ALERTS_TOPIC": TOPIC}
     for name, value in {**variables, "KILL_BUDGET": "tinyllama-dev-killer", "KILL_USD": "24.68"}.items():
         monkeypatch.setenv(name, value)
     assert stop_build_box.handle(event, Lambda()) == {"reason": "unknown", "stopped": []}

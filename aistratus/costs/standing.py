@@ -1,0 +1,63 @@
+"""From the declarations of what is there to a tariff: what it costs as long as it stands, and what machines cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from aistratus.core.resource import Resource
+from aistratus.costs.meter import NOTHING, Line, Standing
+from aistratus.costs.prices import HOURS_A_MONTH, PriceList
+from aistratus.costs.uses import Item, takes
+
+PUBLIC_ADDRESS: Item = ("vpc", "public-ipv4")
+VOLUME = "volume"
+"""What of a node stands while it is stopped; its machine and address are metered by the power record."""
+
+
+def lines(resources: Iterable[Resource], prices: PriceList, region: str) -> dict[str, Line]:
+    """What each of these costs, by key; those that cost nothing while nobody uses them are left out.
+
+    A price by the month is that of a calendar month, as AWS bills it; one by the hour goes by the hour.
+    """
+    found = {
+        VOLUME if resource.kind == "Instance" else resource.key: _line(resource, prices, region)
+        for resource in resources
+    }
+    return {key: line for key, line in found.items() if line is not None and line != Line()}
+
+
+def _line(resource: Resource, prices: PriceList, region: str) -> Line | None:
+    uses = takes(resource)
+    if uses is None:
+        return Line(None, None)
+    month, hour = NOTHING, NOTHING
+    for use in uses:
+        if use.month == 0:
+            continue
+        price = prices.get(*use.item, region)
+        if price is None or use.month is None:
+            return Line(None, None)
+        if price.unit.endswith("-month"):
+            month += price.each * use.month
+        else:
+            hour += price.each * use.month / HOURS_A_MONTH
+    return Line(month, hour)
+
+
+def standing(resources: Mapping[str, Resource], prices: PriceList, region: str, since_ms: int) -> Standing:
+    """What stands from a moment on."""
+    node = next((one for one in resources.values() if one.kind == "Instance"), None)
+    public = node is None or bool(getattr(node, "public_ip", True))
+    price = prices.get(*PUBLIC_ADDRESS, region)
+    address = (None if price is None else price.each) if public else NOTHING
+    return Standing(since_ms, lines(resources.values(), prices, region), address)
+
+
+def machine_hours(prices: PriceList, region: str) -> dict[str, Decimal]:
+    """What an hour of each type of machine costs, as far as the list knows it."""
+    return {
+        price.item: price.each
+        for price in prices.prices
+        if price.service == "ec2" and price.region == region and price.unit == "hour"
+    }
