@@ -120,7 +120,11 @@ class Clients:
                 self._made[service, retries] = self._make(service, retries)
             return self._made[service, retries]
 
-    def _make(self, service: str, retries: bool) -> Any:
+    def elsewhere(self, service: str, region: str) -> Any:
+        """The client for a service in another region than the cloud's."""
+        return self._make(service, True, region)
+
+    def _make(self, service: str, retries: bool, region: str | None = None) -> Any:
         from botocore.config import Config
 
         attempts = 10 if retries else 1
@@ -132,7 +136,8 @@ class Clients:
             tcp_keepalive=True,
             user_agent_extra="aistratus",
         )
-        return self._session.client(service, config=config, endpoint_url=self._access.endpoint)
+        place = {} if region is None else {"region_name": region}
+        return self._session.client(service, config=config, endpoint_url=self._access.endpoint, **place)
 
 
 @functools.cache
@@ -171,6 +176,10 @@ class Cloud:
         if name.startswith("_"):
             raise AttributeError(name)
         return self._clients.get(name.rstrip("_").replace("_", "-"))
+
+    def elsewhere(self, service: str, region: str) -> Any:
+        """The client of a service that answers in some regions only, and for all of them."""
+        return self._clients.elsewhere(service, region)
 
     # --- identity, names, tags ------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ before that `up` are unknown there.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from aistratus.core.errors import error_code
 from aistratus.costs import meter
 from aistratus.costs.meter import Bill, Span, Stretch, Tariff
 from aistratus.private import make_private
-from aistratus.wire import Sign
+from aistratus.wire import Sign, Usage
 
 DAY_MS: Final = 86_400_000
 KEYS_A_CALL: Final = 100
@@ -39,6 +40,7 @@ class Records:
     metered: what the guard found last; empty if it hasn't looked yet.
     stopped: the mark that keeps the node off; empty without one.
     resumed: up to where an operator has resumed; empty if nobody has.
+    account: whose it is; empty where nobody has written it down.
     """
 
     now_ms: int
@@ -48,6 +50,7 @@ class Records:
     metered: Mapping[str, Any] = field(default_factory=dict)
     stopped: Mapping[str, Any] = field(default_factory=dict)
     resumed: Mapping[str, Any] = field(default_factory=dict)
+    account: str = ""
 
     @property
     def spans(self) -> list[Span]:
@@ -118,6 +121,7 @@ def _records(items: Mapping[str, Mapping[str, Any]], now_ms: int) -> Records:
         metered=items.get(wire.METER_PK, {}),
         stopped=lasting(wire.BUDGET_PK),
         resumed=lasting(wire.RESUMED_PK),
+        account=str(items.get(wire.STANDS_PK, {}).get("account", "")),
     )
 
 
@@ -139,8 +143,37 @@ def _items(dynamodb: Any, table: str, keys: list[str]) -> Iterator[tuple[str, di
 
 def write_tariff(aws: Cloud, tariff: Tariff) -> None:
     """Writes down what stands and what it costs, for the guard and for every later count."""
-    item = {"pk": wire.STANDS_PK, "region": aws.region, "at_ms": int(time.time() * 1000), **tariff.document()}
+    item = {"pk": wire.STANDS_PK, "account": aws.account, "region": aws.region, **tariff.document()}
     aws.dynamodb.put_item(TableName=aws.name("jobs"), Item=wire.pack(item))
+
+
+def usage(dynamodb: Any, table: str, begin_ms: int, end_ms: int) -> Iterator[Usage]:
+    """What each job of a time has used."""
+    hours = (*range(begin_ms, end_ms, meter.HOUR_MS), end_ms)
+    for _, item in _items(dynamodb, table, sorted({wire.usage_pk(moment) for moment in hours})):
+        yield from (use for use in map(Usage.read, item, item.values()) if use)
+
+
+def hold(aws: Cloud, limit_usd: float) -> None:
+    """Keeps prompts from waking the node before the month ends, as the budget's killer does."""
+    now_ms = int(time.time() * 1000)
+    item = {
+        "pk": wire.BUDGET_PK, "at_ms": now_ms, "limit_usd": limit_usd, "expires_at": meter.month_of(now_ms)[1] // 1000
+    }  # fmt: skip
+    aws.dynamodb.put_item(TableName=aws.name("jobs"), Item=wire.pack(item))
+
+
+def resume(aws: Cloud, limit_usd: float, by: str) -> None:
+    """Lets prompts wake the node again, and machines run up to another line until the month ends.
+
+    Args:
+        by: the ARN of whoever says so.
+    """
+    now_ms, table = int(time.time() * 1000), aws.name("jobs")
+    expires = meter.month_of(now_ms)[1] // 1000
+    item = {"pk": wire.RESUMED_PK, "at_ms": now_ms, "limit_usd": round(limit_usd, 2), "by": by, "expires_at": expires}
+    aws.dynamodb.put_item(TableName=table, Item=wire.pack(item))
+    aws.dynamodb.delete_item(TableName=table, Key=wire.pack({"pk": wire.BUDGET_PK}))
 
 
 # --- over `down` and `up` -----------------------------------------------------------------------------------------
@@ -148,9 +181,27 @@ def write_tariff(aws: Cloud, tariff: Tariff) -> None:
 
 def archive(aws: Cloud) -> Path:
     """The file that holds what was written down about this env before it was taken down."""
+    return _kept_in() / f"{aws.account}-{aws.region}-{aws.env}.json"
+
+
+def _kept_in() -> Path:
     import platformdirs
 
-    return platformdirs.user_data_path("aistratus") / "cost" / f"{aws.account}-{aws.region}-{aws.env}.json"
+    return platformdirs.user_data_path("aistratus") / "cost"
+
+
+def kept_of(env: str, region: str | None, now_ms: int) -> Records | None:
+    """What was kept last of an env, by whatever account; `None` where there is nothing.
+
+    Args:
+        region: `None`: any.
+    """
+    try:
+        files = sorted(_kept_in().glob(f"*-{region or '*'}-{env}.json"), key=lambda path: path.stat().st_mtime)
+    except (OSError, RuntimeError):  # nobody's home
+        return None
+    files = [path for path in files if re.fullmatch(rf"\d+-[a-z]+(-[a-z]+)+-\d-{re.escape(env)}", path.stem)]
+    return kept(files[-1], now_ms) if files else None
 
 
 def keep(path: Path, records: Records) -> None:

@@ -200,6 +200,41 @@ def power_pk(at_ms: int) -> str:
     return time.strftime("power#%Y-%m-%d", time.gmtime(at_ms / 1000))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What one job has used, in the item of the hour (UTC) in which it ended; no word of what was said."""
+
+    job_id: str
+    conversation: str
+    prompt_tokens: int
+    completion_tokens: int
+    busy_ms: int
+
+    def update(self, at_ms: int) -> dict[str, Any]:
+        """UpdateItem's arguments besides the table's name; a job that is told twice is one."""
+        value = f"{self.conversation} {self.prompt_tokens} {self.completion_tokens} {self.busy_ms}"
+        return {
+            "Key": pack({"pk": usage_pk(at_ms)}),
+            "UpdateExpression": "SET #job = :used, expires_at = :expires",
+            "ExpressionAttributeNames": {"#job": f"job {self.job_id}"},
+            "ExpressionAttributeValues": pack({":used": value, ":expires": at_ms // 1000 + POWER_KEPT_S}),
+        }
+
+    @classmethod
+    def read(cls, name: str, value: Any) -> Usage | None:
+        """What an attribute of an hour's item says of a job; `None` if it is of none."""
+        words = str(value).split(" ")
+        if not name.startswith("job ") or len(words) != 4 or not all(word.isdecimal() for word in words[1:]):
+            return None
+        numbers = dict(zip(("prompt_tokens", "completion_tokens", "busy_ms"), map(int, words[1:]), strict=True))
+        return cls(job_id=name.removeprefix("job "), conversation=words[0], **numbers)
+
+
+def usage_pk(at_ms: int) -> str:
+    """Key of the item of an hour, in UTC: `usage#2026-11-26T08`."""
+    return time.strftime("usage#%Y-%m-%dT%H", time.gmtime(at_ms / 1000))
+
+
 # --- the ledger: ids of the stack's resources, for code that runs in AWS ------------------------------
 
 

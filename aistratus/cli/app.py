@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from aistratus.cli import chat, doctor, env, iam, init, lifecycle, local, logs, node, queue, secret, status
+from aistratus.cli import chat, cost, doctor, env, iam, init, lifecycle, local, logs, node, queue, secret, status
 from aistratus.cli.options import Embedded, Group, Options, in_order, truthy
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
@@ -43,8 +43,8 @@ def options(
     context: typer.Context,
     env: Annotated[str | None, typer.Option("--env", "-e", help="Which copy of the stack [default: local]")] = None,
     output: Annotated[
-        Literal["table", "json"],
-        typer.Option("--output", "-o", envvar="AISTRATUS_OUTPUT", help="For people, or for programs"),
+        Literal["table", "json", "csv"],
+        typer.Option("--output", "-o", envvar="AISTRATUS_OUTPUT", help="For people, or for programs (csv: `cost`)"),
     ] = "table",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only")] = False,
@@ -60,6 +60,8 @@ def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
 ) -> None:
     """Reads the global options."""
+    if output == "csv" and context.invoked_subcommand not in ("cost", None):
+        raise UsageError("only `aistratus cost` prints csv", todo="leave -o away, or take -o json")
     context.obj = Options(
         env=env,
         output=output,
@@ -84,6 +86,7 @@ app.command("chat")(chat.chat)
 app.command("logs")(logs.logs)
 app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)
+app.add_typer(cost.app, name="cost")
 app.add_typer(env.app, name="env")
 app.add_typer(secret.app, name="secret")
 app.add_typer(iam.app, name="iam")

@@ -52,7 +52,7 @@ class Options:
     """The global options of this call."""
 
     env: str | None = None
-    output: Literal["table", "json"] = "table"
+    output: Literal["table", "json", "csv"] = "table"
     yes: bool = False
     quiet: bool = False
     verbose: bool = False

@@ -15,7 +15,7 @@ from aistratus.core.plan import Change
 from aistratus.core.resource import Resource
 from aistratus.costs import declared
 from aistratus.costs.declared import Cost
-from aistratus.costs.prices import PriceList, Rate, packaged
+from aistratus.costs.prices import PriceList, Rate, known
 from aistratus.settings import Settings
 
 GOES = ("delete",)
@@ -114,8 +114,8 @@ class Quotes:
 
 
 def quotes(settings: Settings, region: str) -> Quotes:
-    """Prices of the package's list, at the rate of the settings."""
-    return Quotes(region, Rate(Decimal(str(settings.budget.usd_per_eur)), settings.budget.rate_date), packaged())
+    """Prices of the list, at the rate of the settings."""
+    return Quotes(region, Rate(Decimal(str(settings.budget.usd_per_eur)), settings.budget.rate_date), known())
 
 
 def monthly(euros: Decimal | None) -> str:

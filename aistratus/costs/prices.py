@@ -9,12 +9,14 @@ list is unknown: `None` where a person looks at a table, `PriceUnknown` where so
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 from aistratus.core.errors import Failure
 
@@ -121,6 +123,60 @@ def packaged() -> PriceList:
     """The list that comes with the package."""
     text = resources.files("aistratus.costs").joinpath("prices.csv").read_text(encoding="utf-8")
     return PriceList(_row(row) for row in csv.DictReader(text.splitlines()))
+
+
+def known() -> PriceList:
+    """The package's list, under what `aistratus cost prices --refresh` has heard since; amounts given away stay."""
+    prices = {(price.service, price.item, price.region): price for price in packaged().prices}
+    for price in _remembered():
+        place = (price.service, price.item, price.region)
+        old = prices.get(place)
+        if old is None or price.asof >= old.asof:
+            prices[place] = replace(price, free=old.free if old else price.free, note=old.note if old else price.note)
+    return PriceList(prices.values())
+
+
+def remember(prices: Iterable[Price]) -> None:
+    """Keeps prices on this machine, beside those of other regions that are there.
+
+    Raises:
+        Failure: they can't be written.
+    """
+    kept = {(price.service, price.item, price.region): price for price in (*_remembered(), *prices)}
+    try:
+        path = _cache()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        with part.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(COLUMNS)
+            table.writerows(_columns(price) for price in kept.values())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise Failure(f"prices can't be kept on this machine: {error}", todo="the package's list counts") from error
+
+
+COLUMNS = ("service", "item", "region", "unit", "usd", "free", "date", "source", "note")
+
+
+def _columns(price: Price) -> tuple[str, ...]:
+    return (price.service, price.item, price.region, price.unit, f"{price.usd:f}", f"{price.free:f}",
+            price.asof.isoformat(), price.source, price.note)  # fmt: skip
+
+
+def _cache() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("aistratus") / "prices.csv"
+
+
+def _remembered() -> list[Price]:
+    """What was kept; nothing where it can't be read, for the package's list is there."""
+    try:
+        rows = list(csv.DictReader(_cache().read_text(encoding="utf-8").splitlines()))
+        return [_row(row) for row in rows]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, ArithmeticError):
+        return []
 
 
 def _row(row: Mapping[str, str]) -> Price:

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from aistratus.wire import CANCELLED, DONE, FAILED, MAX_ATTEMPTS, Job
+from aistratus.wire import CANCELLED, DONE, FAILED, MAX_ATTEMPTS, Job, Usage
 from aistratus.worker.child import Event, ModelDied, ModelProcess
 from aistratus.worker.clients import GaveUp, Patience, error_code
 from aistratus.worker.inbox import Lease
@@ -173,6 +173,7 @@ class Attempt:
         except JobLost as lost:
             return self._let_go(claim, lost.why)
         self._context.completed(end["completion_tokens"], speed)
+        self._note_usage(usage)
         self._context.log.event(
             "job_done",
             job=self._job.job_id,
@@ -183,6 +184,15 @@ class Attempt:
             **full,
         )
         return Then.DELETE
+
+    def _note_usage(self, usage: Mapping[str, int]) -> None:
+        """Once: what it is for bears a gap, and the next job doesn't wait for it."""
+        busy_ms = round((time.monotonic() - self._began) * 1000)
+        used = Usage(job_id=self._job.job_id, conversation=self._job.conversation, busy_ms=busy_ms, **usage)
+        try:
+            self._context.jobs.note_usage(used)
+        except (BotoCoreError, ClientError) as error:
+            self._context.log.event("usage_not_noted", job=self._job.job_id, code=error_code(error))
 
     def _stopped(self, claim: Claim, writer: TextWriter) -> Then:
         writer.close()

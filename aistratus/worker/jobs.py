@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from aistratus.wire import CANCELLED, DONE, FAILED, FINAL, JOB_KEPT_S, QUEUED, REDRIVE_S, RUNNING, pack, unpack
+from aistratus.wire import CANCELLED, DONE, FAILED, FINAL, JOB_KEPT_S, QUEUED, REDRIVE_S, RUNNING, Usage, pack, unpack
 from aistratus.worker.aws_time import AwsTime
 from aistratus.worker.clients import CONDITION_FAILED, error_code
 
@@ -140,6 +140,10 @@ class Jobs:
             if lost.item.get("status") == status and lost.item.get("attempt") == claim.attempt:
                 return  # the first try was carried out and only its answer was lost
             raise
+
+    def note_usage(self, usage: Usage) -> None:
+        """Writes down what a job has used, for `aistratus cost`; the job's own item is gone in minutes."""
+        self._dynamodb.update_item(TableName=self._table, **usage.update(self._clock.now_ms()))
 
     def cancel_unclaimed(self, pk: str) -> None:
         """Ends a job that was cancelled while nobody worked on it; its last text stays.

@@ -1,0 +1,203 @@
+"""What `aistratus cost` tells, gathered: metered, billed and expected, by what and by day."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from aistratus import spending, wire
+from aistratus.core.errors import Failure, UsageError, error_code
+from aistratus.costs import billed as bills
+from aistratus.costs import meter
+from aistratus.costs.billed import Billed
+from aistratus.costs.forecast import Forecast, forecast
+from aistratus.costs.meter import Bill
+from aistratus.node import power
+from aistratus.pictures.bars import Day
+from aistratus.private import make_private
+from aistratus.resources.instance_listing import INSTANCES, state_of
+from aistratus.spending import Records
+
+if TYPE_CHECKING:
+    from aistratus.cli.session import Session
+
+Currency = Literal["EUR", "USD"]
+SIGNS: Final[Mapping[str, str]] = {"EUR": "€", "USD": "$"}
+STANDS: Final = "stands"
+"""What of a day was spent on everything but machines and their address."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """USD everywhere; `money` turns them into what people see.
+
+    begin_ms: since when; the month's begin unless somebody asked for another time.
+    counted_usd: what AWS's budget says of this month, `None` where it says nothing; `counted` tells how to take it.
+    """
+
+    env: str
+    currency: Currency
+    rate: Decimal
+    records: Records
+    begin_ms: int
+    bill: Bill
+    days: tuple[Day, ...]
+    forecast: Forecast
+    hour: Bill
+    limit_eur: Decimal
+    kill_eur: Decimal
+    counted_usd: Decimal | None
+    billed: Billed | None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    def money(self, usd: Decimal) -> Decimal:
+        """In the currency that was asked for."""
+        return usd if self.currency == "USD" else usd / self.rate
+
+    def line(self, eur: Decimal) -> Decimal:
+        """A limit of the settings in the currency that was asked for."""
+        return eur if self.currency == "EUR" else eur * self.rate
+
+    @property
+    def assumed(self) -> int:
+        """How many spans end with the last sign of life, because nobody recorded a stop."""
+        return sum(span.assumed and span.end_ms > self.begin_ms for span in self.records.spans)
+
+
+def gather(session: Session, *, since: date | None, currency: Currency, ask: bool) -> Report:
+    """Reads the record, looks at what runs now, and counts.
+
+    Args:
+        since: a day of this machine's time zone; `None`: the UTC month.
+        ask: ask Cost Explorer, which costs $0.01.
+
+    Raises:
+        Failure: there is nothing to count by.
+    """
+    now_ms = int(time.time() * 1000)
+    month_ms = meter.month_of(now_ms)[0]
+    begin_ms = month_ms if since is None else _midnight(since)
+    if begin_ms >= now_ms:
+        raise UsageError(f"--since {since} lies in the future", todo="name a day that has begun")
+    records = look(session, min(begin_ms, month_ms), now_ms)
+    made, spans = records.stretches, records.spans
+    first_ms = records.first_ms if records.first_ms is not None else now_ms
+    budget = session.settings.budget
+    return Report(
+        env=session.settings.env,
+        currency=currency,
+        rate=Decimal(str(budget.usd_per_eur)),
+        records=records,
+        begin_ms=begin_ms,
+        bill=meter.bill(made, begin_ms, now_ms),
+        days=tuple(
+            _day(day, meter.bill(made, *time)) for day, *time in meter.days(max(begin_ms, first_ms), now_ms, None)
+        ),
+        forecast=forecast(spans, records.tariff, now_ms, first_ms),
+        hour=meter.per_hour(made, now_ms),
+        limit_eur=Decimal(str(budget.limit_eur)),
+        kill_eur=Decimal(str(budget.kill_eur)),
+        counted_usd=_counted(session),
+        billed=_billed(session, now_ms, ask=ask),
+        kinds={resource.key: resource.kind for resource in session.stack.whole.resources},
+    )
+
+
+def look(session: Session, since_ms: int, now_ms: int) -> Records:
+    """The record from a moment on, with what EC2 says of now; of an env that is down, what this machine has kept.
+
+    Raises:
+        Failure: nobody has ever written down what the env's resources cost.
+    """
+    aws = session.cloud
+    records = spending.read(aws.dynamodb, aws.name("jobs"), since_ms - spending.LOOK_BACK_MS // 4, now_ms)
+    if records is None:
+        earlier = spending.kept(spending.archive(aws), now_ms)
+        if earlier is None:
+            raise Failure(f"nothing is known of what env {aws.env!r} has cost", todo="`aistratus up` begins its record")
+        return earlier
+    if records.tariff.now is None:
+        raise Failure("nobody has written down what the env's resources cost", todo="`aistratus up` does")
+    things = [thing for thing in INSTANCES.ours(aws.fresh()) if state_of(thing) in ("pending", "running")]
+    signs = tuple(power.sign(wire.SEEN, thing, now_ms) for thing in things)
+    running = frozenset(sign.instance for sign in signs)
+    return replace(records, signs=(*records.signs, *signs), running=running)
+
+
+def _day(day: date, bill: Bill) -> Day:
+    """A day's spending: each type of machine and the address by name, everything else together."""
+    parts = {STANDS: Decimal(0)}
+    for what, usd in sorted(bill.lines.items()):
+        named = what.startswith("machine ") or what == meter.ADDRESS
+        parts[what if named else STANDS] = parts.get(what if named else STANDS, Decimal(0)) + usd
+    return Day(day, parts)
+
+
+def _midnight(day: date) -> int:
+    return round(datetime(day.year, day.month, day.day).astimezone().timestamp() * 1000)
+
+
+# --- what AWS says ----------------------------------------------------------------------------------------------------
+
+
+def _counted(session: Session) -> Decimal | None:
+    """The budget's own figure of this month. Describing a budget is free."""
+    aws = session.cloud
+    try:
+        answer = aws.budgets.describe_budget(AccountId=aws.account, BudgetName=aws.name("monthly"))
+    except Exception as error:
+        if error_code(error) != "NotFoundException":
+            raise
+        return None
+    actual = answer["Budget"].get("CalculatedSpend", {}).get("ActualSpend")
+    return Decimal(actual["Amount"]) if actual else None
+
+
+def _billed(session: Session, now_ms: int, *, ask: bool) -> Billed | None:
+    """What Cost Explorer said last, or says now if it is asked; `None` if it never was, this month."""
+    path = _cache(session)
+    if not ask:
+        return _remembered(path, now_ms)
+    today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
+    since, until = today.replace(day=1), today + timedelta(days=1)
+    parameters = bills.question(session.settings.env, since, until)
+    answers = _pages(session.cloud.ce.get_cost_and_usage, parameters)
+    found = bills.answered(answers, since, until, now_ms)
+    with suppress(OSError, RuntimeError):  # without a place for it, it is asked again next time
+        make_private(path.parent)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(found.document()), encoding="utf-8")
+        part.replace(path)
+    return found
+
+
+def _pages(call: Callable[..., dict[str, Any]], parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    pages = [call(**parameters)]
+    while token := pages[-1].get("NextPageToken"):
+        pages.append(call(**parameters, NextPageToken=token))
+    return pages
+
+
+def _cache(session: Session) -> Path:
+    import platformdirs
+
+    identity = session.cloud.identity
+    name = f"billed-{identity.account}-{identity.region}-{session.settings.env}.json"
+    return platformdirs.user_cache_path("aistratus") / name
+
+
+def _remembered(path: Path, now_ms: int) -> Billed | None:
+    try:
+        found = Billed.read(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, ArithmeticError):
+        return None
+    begin_ms, _ = meter.month_of(now_ms)
+    return found if found.asked_ms >= begin_ms else None

@@ -1,0 +1,71 @@
+"""What a month will have cost by its end, from what its days have cost so far, and between which bounds.
+
+What stands goes on costing what it costs. What the node costs differs from day to day: the mean of the last days is
+taken for those that are left, and their spread for the range, in which the end lies four times out of five if days are
+as different as they were. Below what is spent and stands there is no end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final
+
+from aistratus.costs import meter
+from aistratus.costs.meter import NOTHING, Span, Tariff
+
+DAY_MS: Final = 86_400_000
+DAYS: Final = 14
+"""So many days back are looked at."""
+FOUR_OF_FIVE: Final = Decimal("1.2816")
+"""Of a normal distribution, 80 % lie within so many standard deviations."""
+FEW: Final = 3
+"""Of fewer days than this nothing can be told but a guess: the range is then up to three times the mean."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """USD by the end of the month: expected, and the range; `days`: from so many days' pattern."""
+
+    usd: Decimal
+    low: Decimal
+    high: Decimal
+    days: int
+
+
+def forecast(spans: Sequence[Span], tariff: Tariff, now_ms: int, known_ms: int) -> Forecast:
+    """The UTC month's end as it looks now.
+
+    Args:
+        known_ms: the first moment that anything is known of.
+    """
+    begin_ms, end_ms = meter.month_of(now_ms)
+    spent = meter.bill(meter.stretches(spans, tariff, now_ms), begin_ms, now_ms).usd
+    stands = meter.stretches((), tariff, end_ms)
+    certain = spent + meter.bill(stands, now_ms, end_ms).usd
+    node = meter.stretches(spans, replace(tariff, standings=_addresses(tariff)), now_ms)
+    back = range(1, DAYS + 1)
+    days = [now_ms - number * DAY_MS for number in back if now_ms - number * DAY_MS >= known_ms]
+    each = [meter.bill(node, since, since + DAY_MS).usd for since in days]
+    left = Decimal(end_ms - now_ms) / DAY_MS
+    if not each:
+        # Less than a day is known: the part of it that is, as if all days were so.
+        part = Decimal(max(now_ms - known_ms, meter.HOUR_MS)) / DAY_MS
+        each = [meter.bill(node, known_ms, now_ms).usd / part]
+    mean = sum(each, NOTHING) / len(each)
+    expected = certain + mean * left
+    if len(days) < FEW:
+        return Forecast(expected, certain, certain + 3 * mean * left, len(days))
+    spread = FOUR_OF_FIVE * _deviation(each, mean) * left.sqrt() * (1 + 1 / Decimal(len(each))).sqrt()
+    return Forecast(expected, max(certain, expected - spread), expected + spread, len(days))
+
+
+def _addresses(tariff: Tariff) -> tuple[meter.Standing, ...]:
+    """What stands, without what it costs: the address is paid for with the node."""
+    key = {"": meter.Line()}
+    return tuple(replace(one, lines=key if one.lines else {}) for one in tariff.standings)
+
+
+def _deviation(values: Sequence[Decimal], mean: Decimal) -> Decimal:
+    return (sum(((value - mean) ** 2 for value in values), NOTHING) / max(1, len(values) - 1)).sqrt()
