@@ -319,12 +319,15 @@ def _job() -> Json:
 def _queue_numbers() -> Json:
     count = {"type": "integer", "minimum": 0}
     seconds = {"type": ["number", "null"], "minimum": 0}
+    euros = {"type": "number", "minimum": 0}
+    cost = _object(today_eur=euros, month_eur=euros, eur_per_hour=euros, limit_eur=euros)
     return _object(
         depth={**count, "description": "prompts that wait"},
         in_flight={**count, "description": "prompts that a worker holds"},
         dead={**count, "description": "prompts that were given up"},
         oldest_age_s={**seconds, "description": "of the oldest one; null if there is none or nobody knows yet"},
         heartbeat_age_s={**seconds, "description": "since the worker's last sign of life; null if there is none"},
+        cost={**_or_null(cost), "description": "in EUR without tax, as metered; null where that isn't known"},
         request_id=REQUEST_ID,
     )
 

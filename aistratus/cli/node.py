@@ -61,6 +61,9 @@ def start(context: typer.Context) -> None:
     before, console = state_of(thing), show.people(options)
     if day := lifecycle.budget_until(session.cloud, session.settings.budget.kill_usd):
         console.print(f"the budget's limit is reached: until {day} (UTC) only you wake the node, no prompt does")
+        console.print(
+            "above what is metered the guard stops it again within minutes: `aistratus cost resume` lifts that"
+        )
     if before != "running":
         console.print("starting the node …")
     with ending_gently(session):

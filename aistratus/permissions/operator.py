@@ -58,6 +58,11 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
         {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances", "dynamodb:GetItem",
          "dynamodb:UpdateItem"}
     ),
+    "cost": frozenset(
+        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StopInstances", "dynamodb:BatchGetItem",
+         "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "budgets:DescribeBudget",
+         "ce:GetCostAndUsage", "cloudwatch:GetMetricStatistics", "pricing:GetProducts"}
+    ),
     "logs": frozenset({"logs:FilterLogEvents"}),
     "doctor": frozenset(
         {"iam:ListAccountAliases", "iam:GetRole", "iam:SimulatePrincipalPolicy", "service-quotas:GetServiceQuota",
@@ -170,7 +175,7 @@ BEFORE_WRITING: Final = frozenset(
 )
 """Read only when something is about to be made or changed."""
 
-COMMANDS: Final = ("up", "down", "plan", "status", "chat", "queue", "secret", "node", "logs", "doctor")
+COMMANDS: Final = ("up", "down", "plan", "status", "chat", "queue", "secret", "node", "cost", "logs", "doctor")
 
 
 def _verb(operation: str) -> str:

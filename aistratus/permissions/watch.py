@@ -81,6 +81,9 @@ WATCH: Table = {
         tagging("budgets:TagResource", t.BUDGET, _budget, "ResourceTags"),
     ),
     **same("budgets", t.BUDGET, "ResourceARN", "ListTagsForResource TagResource"),
+    # Cost Explorer has no resource level for its answers, the price list none at all.
+    **listing("ce", "GetCostAndUsage"),
+    **listing("pricing", "GetProducts"),
     **listing("events", "ListRules"),
     **same("events", t.RULE, "Rule", "PutTargets RemoveTargets ListTargetsByRule"),
     **same("events", t.RULE, "Name", "DeleteRule"),

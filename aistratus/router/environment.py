@@ -15,6 +15,7 @@ class Environment:
     """Ids of the resources that the router uses, and its limits.
 
     kill_usd: US dollars a month above which the budget stops the node.
+    limit_eur, usd_per_eur: what a month may cost, and what a euro is worth, for telling people what it costs.
     """
 
     env: str
@@ -28,6 +29,8 @@ class Environment:
     ledger_prefix: str
     rate_per_minute: int
     kill_usd: float
+    limit_eur: float
+    usd_per_eur: float
     endpoint: str | None
 
     @classmethod
@@ -50,12 +53,16 @@ class Environment:
                 ledger_prefix=variables["LEDGER_PREFIX"],
                 rate_per_minute=int(variables["RATE_PER_MINUTE"]),
                 kill_usd=float(variables["KILL_USD"]),
+                limit_eur=float(variables["LIMIT_EUR"]),
+                usd_per_eur=float(variables["USD_PER_EUR"]),
                 endpoint=variables.get("AWS_ENDPOINT_URL") or None,
             )
         except KeyError as error:
             raise Misconfigured(f"the environment variable {error.args[0]} is missing") from error
         except ValueError as error:
-            raise Misconfigured("RATE_PER_MINUTE is no whole number or KILL_USD is no number") from error
+            raise Misconfigured(
+                "RATE_PER_MINUTE is no whole number, or KILL_USD, LIMIT_EUR or USD_PER_EUR no number"
+            ) from error
 
     @property
     def issuer(self) -> str:

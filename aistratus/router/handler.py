@@ -208,7 +208,14 @@ class Router:
             jobs=Jobs(table, aws, environment.queue_url),
             limit=RateLimit(table, clock, environment.rate_per_minute),
             waker=waker,
-            queues=QueueHealth(table, aws, environment.queue_url, environment.dead_letter_url),
+            queues=QueueHealth(
+                table,
+                aws,
+                environment.queue_url,
+                environment.dead_letter_url,
+                environment.usd_per_eur,
+                environment.limit_eur,
+            ),
             checks=Checks(aws, table, waker, environment.queue_url, environment.openai_secret),
         )
 

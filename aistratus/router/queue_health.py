@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aistratus import wire
-from aistratus.router import log
+from aistratus.router import log, spending
 from aistratus.router.aws import Aws, AwsError
 from aistratus.router.clock import Deadline
 from aistratus.router.table import Table
@@ -37,9 +37,11 @@ class QueueHealth:
     aws: Aws
     queue_url: str
     dead_letter_url: str
+    usd_per_eur: float
+    limit_eur: float
 
     def read(self, deadline: Deadline) -> dict[str, Any]:
-        """Counts of messages and ages in seconds; `None` for an age that isn't known or of nothing.
+        """Counts of messages and ages in seconds, `None` for an age that isn't known or of nothing; what the env costs.
 
         Raises:
             AwsError: the queues or the table can't be asked.
@@ -53,7 +55,12 @@ class QueueHealth:
             "dead": dead + looked_at,
             "oldest_age_s": self._oldest_age(deadline) if waiting + in_flight else None,
             "heartbeat_age_s": self._heartbeat_age(deadline),
+            "cost": self._cost(deadline),
         }
+
+    def _cost(self, deadline: Deadline) -> dict[str, float] | None:
+        metered = self.table.get(wire.METER_PK, deadline)
+        return spending.cost(metered, self.aws.clock.ms(), self.usd_per_eur, self.limit_eur)
 
     def _counts(self, url: str, deadline: Deadline) -> tuple[int, int]:
         wanted = {"QueueUrl": url, "AttributeNames": [WAITING, IN_FLIGHT]}

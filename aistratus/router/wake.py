@@ -165,8 +165,8 @@ class Waker:
         until = time.strftime("%Y-%m-%d", time.gmtime(ends))
         left = ends - self.clock.ms() // 1000
         reason = (
-            f"the budget's limit is reached, and it stays off until {until} (UTC), or until its operator raises "
-            "budget.kill_eur and runs `aistratus up`"
+            f"the budget's limit is reached, and it stays off until {until} (UTC), or until its operator runs "
+            "`aistratus cost resume`, or raises budget.kill_eur and runs `aistratus up`"
         )
         return Node(UNAVAILABLE, reason, min(LONGEST_RETRY_S, max(wire.WAKE_AGAIN_S, left)))
 

@@ -55,6 +55,8 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         "OPENAI_SECRET": Ref(data.openai_key, "name"),
         "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
         "KILL_USD": f"{settings.budget.kill_usd:.2f}",
+        "LIMIT_EUR": f"{settings.budget.limit_eur:g}",
+        "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",
         "HEALTH_PATH": settings.api.health_path,
     }
     router = Function(

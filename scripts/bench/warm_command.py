@@ -25,7 +25,8 @@ from typing import Any
 
 SERVICES = (
     "sts", "ssm", "ec2", "iam", "s3", "sqs", "dynamodb", "lambda", "logs", "cognito-idp", "apigatewayv2", "sns",
-    "budgets", "cloudwatch", "codebuild", "codeconnections", "ecr", "events", "scheduler", "secretsmanager",
+    "budgets", "cloudwatch", "codebuild", "codeconnections", "ecr", "events", "scheduler", "secretsmanager", "ce",
+    "pricing",
 )  # fmt: skip
 
 

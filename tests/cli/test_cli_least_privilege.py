@@ -30,6 +30,7 @@ from policy_judges import (
     unknown_to_the_simulator,
 )
 
+from aistratus import wire
 from aistratus.cli.app import app
 from aistratus.local import process
 from aistratus.permissions import Need, needs
@@ -40,7 +41,7 @@ ENV = "least"
 NAMES = Names("aws", "123456789012", REGION, ENV)
 COMMANDS = tuple(
     command
-    for command in ("plan", "up", "status", "chat", "queue", "secret", "node", "logs", "doctor", "down")
+    for command in ("plan", "up", "status", "chat", "queue", "secret", "node", "cost", "logs", "doctor", "down")
     if command in {one.name for one in (*app.registered_commands, *app.registered_groups)}
 )
 A_DAY_S = 86_400
@@ -111,6 +112,11 @@ def _live(endpoint: str, person: Person) -> Life:
         run("secret", "status")
     for verb in ("status", "stop", "start"):
         run("node", verb)
+    run("cost", "--billed", "--usage", "--by", "conversation")
+    run("cost", "prices", "--refresh")
+    run("cost", "resume", "-y")
+    run("cost", "--check", "--kill", "--limit", "0.000001", code=4)
+    run("cost", "resume", "-y", "--up-to", "99")
     tags = _tags(endpoint)
     _asleep(endpoint)
     elsewhere = Person(person.home / "elsewhere", person.variables)  # where there is no token yet
@@ -199,20 +205,26 @@ def _send_again(endpoint: str, queue: str) -> None:
 
 
 def _functions(endpoint: str) -> None:
-    """What calls the small functions: the killer's topic, and the clock."""
+    """What calls the small functions: the clock, past the month's limit, and the killer's topic."""
 
-    def called(operation: str) -> bool:
+    def called(operation: str, role: str = "") -> bool:
         """Has a function made this call?"""
         calls = [call for call in _log(endpoint)["calls"] if call["caller"].startswith("arn:")]
-        return any(call["operation"] == operation for call in calls)
+        return any(call["operation"] == operation and call["caller"].endswith(role) for call in calls)
 
+    dynamodb, table = client(endpoint, "dynamodb"), f"{NAMES.prefix}jobs"
+    dynamodb.delete_item(TableName=table, Key=wire.pack({"pk": wire.RESUMED_PK}))
+    dear = {"hours": {"t3.small": "1000000"}, "standings": [{"since_ms": 0, "address_hour": "0", "lines": {}}]}
+    dynamodb.put_item(TableName=table, Item=wire.pack({"pk": wire.STANDS_PK, **dear}))
+    _order(endpoint, "strict", {"advance_s": 300})
+    assert eventually(lambda: called("Publish", "stop_build_box_role"))
     sns = client(endpoint, "sns")
     killers = [one["TopicArn"] for one in sns.list_topics()["Topics"] if one["TopicArn"].endswith("-killer")]
     for killer in killers:
         sns.publish(TopicArn=killer, Message=f"Budget Name: {killer.rpartition(':')[2]}")
         assert eventually(lambda: called("StopInstances"))
         _order(endpoint, "strict", {"advance_s": A_DAY_S})
-        assert eventually(lambda: called("DescribeBudget") and called("Publish"))
+        assert eventually(lambda: called("DescribeBudget") and called("Publish", "daily_summary_role"))
 
 
 def _deliver(endpoint: str, person: Person) -> None:

@@ -338,6 +338,8 @@ class Stack:
             "LEDGER_PREFIX": self.prefix,
             "RATE_PER_MINUTE": "1000",
             "KILL_USD": "24.68",
+            "LIMIT_EUR": "20",
+            "USD_PER_EUR": "1.25",
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,

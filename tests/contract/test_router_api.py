@@ -362,6 +362,10 @@ def test_queue_health_tells_what_waits_and_whether_a_worker_lives(function: Func
     stack.messages()
     idle = function.invoke(event("GET /queue-health", alice)).body
     function.infer(alice, {"prompt": "hello"})
+    now = time.time()
+    metered = {"at_ms": int(now * 1000) - 60_000, "month": time.strftime("%Y-%m", time.gmtime(now)), "month_usd": 5.0,
+               "day_usd": 1.25, "usd_per_hour": 0.6, "unknown": []}  # fmt: skip
+    stack.put({"pk": wire.METER_PK, **metered})
     stack.client("sqs").send_message(
         QueueUrl=stack.dead_letter_url, MessageBody="given up", MessageGroupId="g", MessageDeduplicationId="d"
     )
@@ -379,6 +383,9 @@ def test_queue_health_tells_what_waits_and_whether_a_worker_lives(function: Func
     assert {name: idle[name] for name in ("depth", "in_flight", "dead", "oldest_age_s")} == {
         "depth": 0, "in_flight": 0, "dead": 0, "oldest_age_s": None
     }  # fmt: skip
+    assert idle["cost"] is None
+    assert busy.body["cost"]["month_eur"] == pytest.approx(4.008, abs=0.002)
+    assert (busy.body["cost"]["eur_per_hour"], busy.body["cost"]["limit_eur"]) == (0.48, 20)
     assert (busy.status, busy.body["depth"], busy.body["dead"]) == (200, 1, 1)
     assert 66 <= busy.body["oldest_age_s"] < 90
     assert 0 <= busy.body["heartbeat_age_s"] < wire.HEARTBEAT_FRESH_S

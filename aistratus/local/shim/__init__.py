@@ -18,6 +18,7 @@ from aistratus.local.shim import (
     iam,
     lambda_,
     logs,
+    pricing,
     quotas,
     s3,
     scheduler,
@@ -37,7 +38,7 @@ def install(cloud: Cloud) -> None:
     _remember_method_names()
     for service in (
         apigatewayv2, budgets, cloudwatch, codebuild, codeconnections, cognito, dynamodb, ec2, iam, lambda_, logs,
-        quotas, s3, scheduler, secretsmanager, sns, sqs, ssm, tagging,
+        pricing, quotas, s3, scheduler, secretsmanager, sns, sqs, ssm, tagging,
     ):  # fmt: skip
         service.mend(cloud)
 
