@@ -73,8 +73,8 @@ def router_zip() -> Package:
 
 
 def functions_zip() -> Package:
-    """The functions besides the router: their own code, the wire contract and the meter. boto3 is in the runtime."""
-    shared = ("costs/__init__.py", "costs/meter.py")
+    """The functions besides the router: their own code, the wire contract, meter, forecast; the runtime has boto3."""
+    shared = ("costs/__init__.py", "costs/forecast.py", "costs/meter.py")
     meter = {f"aistratus/{name}": _own_content(_OWN_ROOT / name) for name in shared}
     return Package("functions.zip", archive({**_own_files("functions"), **meter}))
 

@@ -202,7 +202,7 @@ def call_function(names: Names, *, function: str) -> Document:
 
 
 def daily_summary(names: Names, *, log_group: str, budget: str, item: str) -> Document:
-    """What the daily summary does: read the budget, see what runs, tell people, note down what it told.
+    """What the daily summary does: read budget and record, see what runs, tell people, note what it told.
 
     Args:
         budget: the budget's name, without the env's prefix.
@@ -218,6 +218,12 @@ def daily_summary(names: Names, *, log_group: str, budget: str, item: str) -> Do
             ["dynamodb:GetItem", "dynamodb:PutItem"],
             names.table("jobs"),
             **{"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [item]}},
+        ),
+        # The record of what was on, and what it costs.
+        allow(
+            ["dynamodb:BatchGetItem"],
+            names.table("jobs"),
+            **{"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["power#*"]}},
         ),
     )
 

@@ -1,6 +1,7 @@
 """Once a day: what the env has cost this month, what is expected, and what runs now, to the topic that tells people.
 
-The figures are the budget's own, so that asking costs nothing (Cost Explorer charges for every question). What was told
+The figures are the budget's own, so that asking costs nothing (Cost Explorer charges for every question), and beside
+them what the env's own record says (`metering.py`), which isn't half a day late. What was told
 last stands in the jobs table; a day's spend is the difference. Scheduler may call twice: a second call on one day tells
 nobody. A message is published before it is noted down, so that a failure in between tells people twice rather than not
 at all.
@@ -20,7 +21,7 @@ import boto3
 from botocore.config import Config
 
 from aistratus import wire
-from aistratus.functions import summary_text
+from aistratus.functions import metering, summary_text
 from aistratus.functions.summary_text import Rate, Running, Spend
 
 PATIENCE = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
@@ -35,8 +36,10 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
         return _log({"told": False, "day": last["day"]})
     spend, running = _spend(last, f"{now:%Y-%m}"), sorted(_running(env), key=lambda one: one.name)
     rate = Rate(float(os.environ["USD_PER_EUR"]), os.environ["RATE_DATE"])
-    subject = summary_text.subject(env, spend, running, rate)
-    text = summary_text.body(env, spend, running, rate, now)
+    ids = [one.id for one in running]
+    metered = metering.summary(table, os.environ["JOBS_TABLE"], ids, now.timestamp())
+    subject = summary_text.subject(env, spend, running, rate, metered)
+    text = summary_text.body(env, spend, running, rate, now, metered)
     _client("sns").publish(TopicArn=os.environ["TOPIC"], Subject=subject, Message=text)
     _note(table, now, spend, _counted(last))
     return _log({"told": True, "subject": subject, "running": len(running)})

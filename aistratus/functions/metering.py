@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from aistratus import wire
 from aistratus.costs import meter
+from aistratus.costs.forecast import DAYS, forecast
 from aistratus.wire import Sign
 
 CONDITION_FAILED: Final = "ConditionalCheckFailedException"
@@ -89,6 +90,53 @@ def measure(dynamodb: Any, table: str, running: Iterable[Mapping[str, Any]], at_
     )
     dynamodb.put_item(TableName=table, Item=wire.pack(found.item()))
     return found
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the daily mail tells of our own record, in US dollars.
+
+    ran: did a machine run yesterday?
+    unknown: what has no known price, and so isn't counted.
+    """
+
+    yesterday: float
+    ran: bool
+    month: float
+    expected: float
+    low: float
+    high: float
+    unknown: tuple[str, ...] = ()
+
+
+def summary(dynamodb: Any, table: str, running: Iterable[str], at_s: float) -> Summary | None:
+    """Counts yesterday (UTC) and the month; `None` where nobody has written down what anything costs.
+
+    Args:
+        running: ids of the env's instances that run now.
+    """
+    now_ms, day_ms = int(at_s * 1000), 86_400_000
+    month_ms, midnight_ms = meter.month_of(now_ms)[0], now_ms - now_ms % day_ms
+    since_ms = min(month_ms, midnight_ms - day_ms, now_ms - (DAYS + 1) * day_ms)
+    items = _items(dynamodb, table, [*_days(since_ms, now_ms), wire.STANDS_PK])
+    tariff = meter.Tariff.read(items.pop(wire.STANDS_PK, {}))
+    if not tariff.standings:
+        return None
+    signs = [sign for item in items.values() for sign in map(Sign.read, item, item.values()) if sign]
+    spans = meter.spans(signs, now_ms, running=set(running))
+    made = meter.stretches(spans, tariff, now_ms)
+    yesterday, month = meter.bill(made, midnight_ms - day_ms, midnight_ms), meter.bill(made, month_ms, now_ms)
+    known_ms = min([tariff.standings[0].since_ms, *(span.begin_ms for span in spans)])
+    expected = forecast(spans, tariff, now_ms, max(known_ms, since_ms))
+    return Summary(
+        yesterday=float(yesterday.usd),
+        ran=any(span.begin_ms < midnight_ms and span.end_ms > midnight_ms - day_ms for span in spans),
+        month=float(month.usd),
+        expected=float(expected.usd),
+        low=float(expected.low),
+        high=float(expected.high),
+        unknown=tuple(sorted(month.unknown)),
+    )
 
 
 def resumed_beyond(dynamodb: Any, table: str, at_s: float, kill_usd: float) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Protocol
 
 NEVER_COUNTED = (
     "AWS has counted nothing for this env yet. If that stays so, the tags Project and Env aren't activated as cost "
@@ -57,6 +58,30 @@ class Running:
     since: datetime
 
 
+class Metered(Protocol):
+    """What the env's own record says, in US dollars; `metering.Summary` is one."""
+
+    @property
+    def yesterday(self) -> float: ...
+    @property
+    def ran(self) -> bool: ...
+    @property
+    def month(self) -> float: ...
+    @property
+    def expected(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def unknown(self) -> tuple[str, ...]: ...
+
+
+def still(metered: Metered | None, running: Sequence[Running]) -> bool:
+    """Did nothing run yesterday, and does nothing now? Only our own record tells the former."""
+    return metered is not None and not metered.ran and not running
+
+
 def quiet(spend: Spend, running: Sequence[Running]) -> bool:
     """Was nothing spent since the last summary (without one: this month), and does nothing run?"""
     if spend.actual is None or running:
@@ -64,9 +89,14 @@ def quiet(spend: Spend, running: Sequence[Running]) -> bool:
     return (spend.actual if spend.since is None else spend.since) < 0.005
 
 
-def subject(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate) -> str:
+def subject(
+    env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, metered: Metered | None = None
+) -> str:
     """One line, ASCII."""
-    if spend is None:
+    if metered is not None and spend is not None:
+        told = f"{rate.eur(metered.month)} of {rate.eur(spend.limit)} this month".replace("€", "EUR ")
+        told = f"nothing ran, {told}" if still(metered, running) else told
+    elif spend is None:
         told = "no budget"
     elif quiet(spend, running):
         told = "nothing spent" if spend.counted else "nothing counted yet"
@@ -77,13 +107,23 @@ def subject(env: str, spend: Spend | None, running: Sequence[Running], rate: Rat
     return f"Aistratus {env}: {told}"[: SUBJECT_CHARS - 1]
 
 
-def body(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, now: datetime) -> str:
+def body(
+    env: str,
+    spend: Spend | None,
+    running: Sequence[Running],
+    rate: Rate,
+    now: datetime,
+    metered: Metered | None = None,
+) -> str:
     """The mail's text; a day without spend is one line, which claims that only where something was ever counted.
 
     Args:
         spend: `None`: the env's budget isn't there.
         now: the moment that running times are counted to, with a time zone.
+        metered: what the env's own record says; `None`: there is none.
     """
+    if metered is not None and still(metered, running):
+        return f"Env {env}: nothing ran yesterday and nothing is running. {_metered(metered, spend, rate)}"
     if spend is not None and quiet(spend, running):
         told = "nothing was spent and nothing is running" if spend.counted else "nothing is running"
         return f"Env {env}: {told}. {_month(spend, rate)}" + ("" if spend.counted else f" {NEVER_COUNTED}")
@@ -94,7 +134,11 @@ def body(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, 
         if spend.since is not None:
             lines.append(f"Since the last summary: {rate.eur(spend.since)}.")
         lines.append(_month(spend, rate))
+    if metered is not None:
+        lines += ["", _metered(metered, spend, rate)]
     lines += ["", *_running(running, now)]
+    if running:
+        lines.append(f"To stop it: aistratus --env {env} node stop")
     if spend is not None and spend.actual is not None and not spend.counted:
         lines += ["", NEVER_COUNTED]
     lines += [
@@ -103,6 +147,17 @@ def body(env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, 
         f"€1 is counted as ${rate.usd_per_eur:g} (rate of {rate.asof}).",
     ]
     return "\n".join(lines)
+
+
+def _metered(metered: Metered, spend: Spend | None, rate: Rate) -> str:
+    """By our own record, which counts at list prices and what stands as well as what ran."""
+    limit = f" of {rate.eur(spend.limit)}" if spend is not None else ""
+    less = f" (without {', '.join(metered.unknown)}, whose price isn't known)" if metered.unknown else ""
+    return (
+        f"By the env's own record: yesterday {rate.eur(metered.yesterday)}, this month {rate.eur(metered.month)}{limit}"
+        f"{less}; expected by its end: {rate.eur(metered.expected)}, between {rate.eur(metered.low)} and "
+        f"{rate.eur(metered.high)}."
+    )
 
 
 def _month(spend: Spend, rate: Rate) -> str:

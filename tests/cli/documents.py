@@ -125,3 +125,22 @@ PROMOTE = document(
 PICTURE = document(env=TEXT, form={"enum": ["mermaid", "dot", "svg"]}, picture=TEXT)
 
 ERROR = document(error=table(kind=TEXT, what={"type": "string", "minLength": 1}, todo=TEXT))
+
+COST = {
+    "type": "object",
+    "required": ["schema", "env", "currency", "since", "until", "limit", "kill", "metered", "billed", "forecast",
+                 "per_hour", "running", "resources", "days"],
+    "properties": {
+        "schema": {"const": 1},
+        "currency": {"enum": ["EUR", "USD"]},
+        "metered": {
+            "type": "object",
+            "required": ["month", "unknown", "stops_assumed"],
+            "properties": {"month": {"type": "number", "minimum": 0}},
+        },
+        "billed": {"type": ["object", "null"]},
+        "forecast": {"type": "object", "required": ["amount", "low", "high", "days"]},
+        "resources": {"type": "array", "items": {"type": "object", "required": ["what", "amount"]}},
+        "days": {"type": "array", "items": {"type": "object", "required": ["day", "amount", "parts"]}},
+    },
+}  # fmt: skip

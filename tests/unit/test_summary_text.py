@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from aistratus.functions.metering import Summary
 from aistratus.functions.summary_text import Rate, Running, Spend, body, subject
 
 RATE = Rate(1.25, "2025-12-31")
@@ -34,6 +36,7 @@ def test_a_day_with_spend_tells_the_day_the_month_and_what_runs() -> None:
         "This month: €10.00 of €20.00 (50%); expected by its end: €24.00.",
         "",
         "Running: node i-0abc (g4dn.xlarge) for 3 h 30 min.",
+        "To stop it: aistratus --env dev node stop",
         "",
         "AWS works these figures out up to three times a day, without tax. "
         "€1 is counted as $1.25 (rate of 2025-12-31).",
@@ -79,3 +82,27 @@ def test_a_subject_is_one_short_line_of_ascii(actual: float) -> None:
 
 def test_a_limit_of_nothing_divides_nothing() -> None:
     assert "(" not in body("dev", Spend(limit=0, actual=0, counted=True), [], RATE, NOW)
+
+
+RECORD = Summary(yesterday=0.25, ran=True, month=5.0, expected=10.0, low=7.5, high=12.5)
+
+
+def test_the_mail_tells_what_was_metered_beside_what_aws_counts_and_how_to_stop_what_runs() -> None:
+    spend = Spend(limit=25, actual=2.5, forecast=5, since=0.0, counted=True)
+    text = body("dev", spend, [node()], RATE, NOW, RECORD)
+    assert (
+        "By the env's own record: yesterday €0.20, this month €4.00 of €20.00; expected by its end: €8.00, between "
+        "€6.00 and €10.00."
+    ) in text
+    assert "To stop it: aistratus --env dev node stop" in text
+    assert subject("dev", spend, [node()], RATE, RECORD) == "Aistratus dev: EUR 4.00 of EUR 20.00 this month"
+
+
+def test_a_day_on_which_nothing_ran_is_one_line_also_by_our_own_record() -> None:
+    spend = Spend(limit=25, actual=2.5, forecast=5, since=0.09, counted=True)
+    line = body("dev", spend, [], RATE, NOW, replace(RECORD, ran=False))
+    assert line.startswith("Env dev: nothing ran yesterday and nothing is running. ") and line.count("\n") == 0
+    assert subject("dev", spend, [], RATE, replace(RECORD, ran=False)).startswith(
+        "Aistratus dev: nothing ran, EUR 4.00"
+    )
+    assert "whose price isn't known" in body("dev", spend, [], RATE, NOW, replace(RECORD, unknown=("machine x9",)))

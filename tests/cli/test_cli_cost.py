@@ -1,0 +1,156 @@
+"""`aistratus cost`: a check for cron, figures that add up, and a stop that holds until somebody resumes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import pytest
+from cli_parts import REGION, Said, client, eventually, node_state, program
+from conftest import Built
+from documents import COST
+
+from aistratus import wire
+from aistratus.costs import meter
+
+pytestmark = pytest.mark.xdist_group("cli")
+
+CRON = "cron"
+SPENT_EUR = 10
+
+
+def cron(*arguments: str, endpoint: str | None, keys: bool = True, env: str = CRON) -> Said:
+    """The command as cron runs it: no variables but these, no home, no terminal, another folder."""
+    variables = {"AWS_EC2_METADATA_DISABLED": "true"}
+    variables |= {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+    variables |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"} if keys else {}
+    done = subprocess.run(
+        [program(), "--env", env, "--region", REGION, "cost", "--check", *arguments],
+        env=variables, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+    said = Said(done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in said.words and "\x1b" not in said.words
+    assert len(said.words.splitlines()) == 1, said.words
+    return said
+
+
+@pytest.fixture(scope="module")
+def endpoint(built: Built) -> Iterator[str]:
+    """A table in which something is written down that has cost ten euros since the month began."""
+    dynamodb, table = client(built.endpoint, "dynamodb"), f"tinyllama-{CRON}-jobs"
+    dynamodb.create_table(
+        TableName=table,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+    )
+    begin_ms = meter.month_of(int(time.time() * 1000))[0]
+    hour = Decimal("1.175") * SPENT_EUR * meter.HOUR_MS / (int(time.time() * 1000) - begin_ms)
+    stands = {"since_ms": begin_ms, "address_hour": "0", "lines": {"thing": ["0", str(hour)]}}
+    dynamodb.put_item(TableName=table, Item=wire.pack({"pk": wire.STANDS_PK, "hours": {}, "standings": [stands]}))
+    yield built.endpoint
+    dynamodb.delete_table(TableName=table)
+
+
+@pytest.mark.parametrize(
+    "limit, code, state", [("20", 0, "fine"), ("12", 3, "warning line"), ("9.9", 4, "over the limit")]
+)
+def test_cron_hears_the_state_by_the_exit_code(endpoint: str, limit: str, code: int, state: str) -> None:
+    said = cron("--limit", limit, endpoint=endpoint)
+    assert (said.code, said.err) == (code, "")
+    assert said.out.startswith(f"{CRON}: ") and state in said.out and f"€10.00 of €{float(limit):.2f}" in said.out
+
+
+def test_cron_is_never_told_that_all_is_well_when_nobody_knows(endpoint: str) -> None:
+    silent = "http://127.0.0.1:9"
+    assert (cron(endpoint=silent).code, cron(endpoint=None, keys=False).code) == (1, 1)
+    dynamodb, table = client(endpoint, "dynamodb"), f"tinyllama-{CRON}-jobs"
+    item = dynamodb.get_item(TableName=table, Key=wire.pack({"pk": wire.STANDS_PK}))["Item"]
+    unpriced = {"since_ms": 0, "address_hour": "0", "lines": {"thing": ["unknown", "0"]}}
+    try:
+        dynamodb.put_item(TableName=table, Item=wire.pack({"pk": wire.STANDS_PK, "standings": [unpriced]}))
+        said = cron(endpoint=endpoint)
+        assert said.code == 1 and "thing has no known price" in said.err
+        dynamodb.delete_item(TableName=table, Key=wire.pack({"pk": wire.STANDS_PK}))
+        said = cron(endpoint=endpoint)
+        assert said.code == 1 and "nobody has written down" in said.err
+    finally:
+        dynamodb.put_item(TableName=table, Item=item)
+
+
+def test_an_env_that_is_down_costs_nothing_unless_a_machine_of_it_runs(endpoint: str) -> None:
+    said = cron(endpoint=endpoint, env="nobody")
+    assert said.code == 0 and "it isn't up" in said.out
+    ec2 = client(endpoint, "ec2")
+    tags = [{"Key": "Project", "Value": "tinyllama"}, {"Key": "Env", "Value": "nobody"}]
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    made = ec2.run_instances(
+        ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )  # fmt: skip
+    try:
+        said = cron(endpoint=endpoint, env="nobody")
+        assert said.code == 1 and "no jobs table" in said.err
+    finally:
+        ec2.terminate_instances(InstanceIds=[made["Instances"][0]["InstanceId"]])
+
+
+def test_what_it_shows_adds_up_in_every_form(built: Built, tmp_path: Path) -> None:
+    document = built.person.run("cost", "-o", "json").document
+    fastjsonschema.validate(COST, document)
+    assert document["metered"]["unknown"] == []
+    assert document["running"] and document["per_hour"] > 0
+    by_resource = sum(line["amount"] for line in document["resources"])
+    assert by_resource == pytest.approx(sum(day["amount"] for day in document["days"]), abs=1e-4)
+    assert document["forecast"]["low"] <= document["forecast"]["amount"] <= document["forecast"]["high"]
+    rows = list(csv.DictReader(io.StringIO(built.person.run("cost", "-o", "csv", "--currency", "USD").out)))
+    assert {row["currency"] for row in rows} == {"USD"} and {"stands", "machine t3.small"} <= {
+        row["what"] for row in rows
+    }
+    assert built.person.run("chat", "hello").code == 0
+    file = tmp_path / "days.svg"
+    said = built.person.run("cost", "--plot", str(file), "--by", "conversation")
+    assert [word for word in ("metered", "forecast", "1,000 tokens") if word not in said.out] == []
+    assert ET.parse(file).getroot().tag.endswith("svg")
+
+
+def test_estimates_need_no_account_and_refuse_what_they_do_not_know(built: Built) -> None:
+    idle = built.person.run("cost", "--idle", "-o", "json").document
+    assert sum(line["amount"] for line in idle["lines"]) == pytest.approx(idle["idle_month"], abs=1e-4)
+    assert 0 < idle["left"] <= 3
+    assert "€5.6" in built.person.run("cost", "--what-if", "hours=10,type=g4dn.xlarge").out
+    unknown = built.person.run("cost", "--what-if", "hours=10,type=x9.huge")
+    assert (unknown.code, "there is no price for ec2 x9.huge" in unknown.err) == (1, True)
+    for wrong in (["--limit", "5"], ["--what-if", "days=1"], ["--plot", "days.gif"], ["--since", "2999-01-01"]):
+        assert built.person.run("cost", *wrong).code == 2, wrong
+    assert built.person.run("status", "-o", "csv").code == 2
+
+
+def test_over_the_limit_it_stops_what_runs_and_prompts_wait_for_somebody_to_resume(built: Built) -> None:
+    try:
+        killed = built.person.run("cost", "--check", "--kill", "--limit", "0.000001")
+        assert killed.code == 4 and "stopped: i-" in killed.out
+        assert node_state(built.endpoint, "local") == "stopped"
+        refused = built.person.run("chat", "Are you there?")
+        assert refused.code != 0 and "aistratus cost resume" in refused.err
+        resumed = built.person.run("cost", "resume", "-o", "json").document
+        assert resumed["was_held"] and resumed["by"].startswith("arn:")
+        assert built.person.run("cost", "resume", "--up-to", "1").code == 2
+    finally:
+        table: dict[str, Any] = {"TableName": "tinyllama-local-jobs"}
+        for pk in (wire.BUDGET_PK, wire.RESUMED_PK):
+            client(built.endpoint, "dynamodb").delete_item(**table, Key=wire.pack({"pk": pk}))
+        built.person.run("node", "start")
+    ready = eventually(
+        lambda: built.person.run("node", "status", "-o", "json").document["node"]["state"], "ready".__eq__
+    )
+    assert ready == "ready"
