@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Currency = Literal["EUR", "USD"]
 SIGNS: Final[Mapping[str, str]] = {"EUR": "€", "USD": "$"}
-STANDS: Final = "stands"
+STACK: Final = "stack"
 """What of a day was spent on everything but machines and their address."""
 
 
@@ -134,10 +134,10 @@ def look(session: Session, since_ms: int, now_ms: int) -> Records:
 
 def _day(day: date, bill: Bill) -> Day:
     """A day's spending: each type of machine and the address by name, everything else together."""
-    parts = {STANDS: Decimal(0)}
+    parts = {STACK: Decimal(0)}
     for what, usd in sorted(bill.lines.items()):
         named = what.startswith("machine ") or what == meter.ADDRESS
-        parts[what if named else STANDS] = parts.get(what if named else STANDS, Decimal(0)) + usd
+        parts[what if named else STACK] = parts.get(what if named else STACK, Decimal(0)) + usd
     return Day(day, parts)
 
 

@@ -68,7 +68,8 @@ def _less(report: Report) -> str:
     if unknown := report.records.month.unknown:
         told += f"; without {', '.join(sorted(unknown))}: no known price"
     if report.assumed:
-        told += f"; {report.assumed} stops weren't recorded: counted to the last sign of life"
+        stops = "1 stop wasn't" if report.assumed == 1 else f"{report.assumed} stops weren't"
+        told += f"; {stops} recorded: counted to the last sign of life"
     return told
 
 
@@ -105,10 +106,16 @@ def by_resource(report: Report) -> list[str]:
 
 
 def _since(report: Report) -> str:
+    return f"{_time(report)} (UTC)" if _is_month(report) else _time(report)
+
+
+def _is_month(report: Report) -> bool:
+    return report.begin_ms == meter.month_of(report.records.now_ms)[0]
+
+
+def _time(report: Report) -> str:
     begin = datetime.fromtimestamp(report.begin_ms / 1000, UTC)
-    if report.begin_ms == meter.month_of(report.records.now_ms)[0]:
-        return f"{begin:%B %Y} (UTC)"
-    return f"since {begin.astimezone():%Y-%m-%d}"
+    return f"in {begin:%B %Y}" if _is_month(report) else f"since {begin.astimezone():%Y-%m-%d}"
 
 
 def by_day(report: Report) -> list[str]:
@@ -135,8 +142,7 @@ def picture(report: Report) -> str:
     days = [replace(day, parts={name: report.money(usd) for name, usd in day.parts.items()}) for day in report.days]
     sign, expected = SIGNS[report.currency], report.forecast
     limit = plain(report.line(report.limit_eur), sign)
-    title = f"{report.env}: {amount(report, report.bill.usd)} {_since(report).replace(' (UTC)', '')}"
-    title = title.replace(" since", " since") if "since" in title else f"{title}, limit {limit} a month"
+    title = f"{report.env}: {amount(report, report.bill.usd)} {_time(report)}, limit {limit} a month"
     subtitle = (
         f"forecast {amount(report, expected.usd)} ({amount(report, expected.low)} to {amount(report, expected.high)}) "
         f"by the month's end; {amount(report, report.hour.usd)} an hour now; AWS's list prices without tax"

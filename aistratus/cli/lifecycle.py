@@ -217,6 +217,8 @@ def _show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> N
     show.priced(different, console, quotes, stack.group_of)
     console.print(show.counted(planned.changes) or f"nothing to do: {show.many(len(planned.changes))} as declared")
     _tell_as_found(planned.changes, show.people(session.options))
+    if drift := quotes.drift(planned.changes):
+        show.people(session.options).print(drift, markup=False)
     show.people(session.options).print(quotes.told(planned.changes), markup=False)
     cut = _tell_of_the_way_out(session, planned, console)
     if (cut or not planned.empty) and not planned.survey.failed:

@@ -86,6 +86,27 @@ class Quotes:
             sentence += f"; {monthly(idle - less)} a month where nothing else uses up what AWS gives away"
         return sentence
 
+    def drift(self, changes: Iterable[Change]) -> str:
+        """What it costs more or less, as it is now, than as it is declared; empty where it makes no difference.
+
+        `nat_gateway left on: +€32.31 a month`.
+        """
+        told, together = [], Decimal(0)
+        for change in changes:
+            before = self.before(change)
+            if change.action not in ("update", "replace", *GOES) or before is None:
+                continue
+            after = Decimal(0) if change.action in GOES else self.afterwards(change).idle_month
+            if before.idle_month is None or after is None:
+                told.append(f"{change.key}: nobody knows how much")
+            elif difference := self.rate.euros(before.idle_month - after):
+                left = " left on" if change.action in GOES else ""
+                told.append(f"{change.key}{left}: {_signed(difference)} a month")
+                together += difference
+        if len(told) > 1:
+            told.append(f"together {_signed(together)} a month")
+        return f"as it is now: {'; '.join(told)}" if told else ""
+
     def _month(self, cost: Cost) -> str:
         if cost.basis in ("free", "by use"):
             return cost.basis
@@ -135,6 +156,10 @@ def _euros(euros: Decimal | None, places: int) -> str:
     if 0 < euros < least / 2:
         return f"under €{least}"
     return f"€{euros:.{places}f}" if euros else "€0"
+
+
+def _signed(euros: Decimal) -> str:
+    return f"{'+' if euros > 0 else '−'}{monthly(abs(euros))}"
 
 
 def _negative(price: str) -> str:

@@ -11,8 +11,8 @@ from math import ceil, floor, log10
 
 COLOURS = ("#7f8ea3", "#2f6fb3", "#d9822b", "#4c9a6a", "#9b59b6", "#c0392b")
 """The first is for what stands whether it is used or not."""
-WIDTH, HEIGHT = 900, 380
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 84, 44
+WIDTH, HEIGHT = 900, 360
+LEFT, RIGHT, TOP, BOTTOM = 64, 24, 84, 32
 """Pixels: the picture, and what is kept free around the bars."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -81,7 +81,7 @@ def _legend(names: Sequence[str], days: Sequence[Day], sign: str) -> list[str]:
 
 
 def _grid(top: float, step: float, sign: str) -> list[str]:
-    places = max(0, -floor(log10(step))) if step < 1 else 0
+    places = max(2, -floor(log10(step))) if step < 1 else 0
     lines = []
     for number in range(round(top / step) + 1):
         y = _y(number * step, top)

@@ -113,7 +113,7 @@ def test_what_it_shows_adds_up_in_every_form(built: Built, tmp_path: Path) -> No
     assert by_resource == pytest.approx(sum(day["amount"] for day in document["days"]), abs=1e-4)
     assert document["forecast"]["low"] <= document["forecast"]["amount"] <= document["forecast"]["high"]
     rows = list(csv.DictReader(io.StringIO(built.person.run("cost", "-o", "csv", "--currency", "USD").out)))
-    assert {row["currency"] for row in rows} == {"USD"} and {"stands", "machine t3.small"} <= {
+    assert {row["currency"] for row in rows} == {"USD"} and {"stack", "machine t3.small"} <= {
         row["what"] for row in rows
     }
     assert built.person.run("chat", "hello").code == 0

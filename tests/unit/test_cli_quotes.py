@@ -117,3 +117,13 @@ def test_a_plan_is_grouped_with_one_line_a_resource() -> None:
 def test_a_leftover_that_nobody_declares_stands_among_others() -> None:
     stranger = replace(BY_KEY["vpc"], key="old_vpc")
     assert printed(Change(stranger, "delete", found=found(stranger)))[0].startswith("others ")
+
+
+def test_drift_has_its_price() -> None:
+    lines = [change("nat_gateway", "delete"), change("node", "update", volume_gib=40), change("vpc", "unchanged")]
+    assert QUOTES.drift(lines[:1]) == "as it is now: nat_gateway left on: +€37.96 a month"
+    assert QUOTES.drift(lines) == (
+        "as it is now: nat_gateway left on: +€37.96 a month; node: +€0.95 a month; together +€38.91 a month"
+    )
+    assert QUOTES.drift([change("node", "update", volume_gib=20)]) == "as it is now: node: −€0.95 a month"
+    assert QUOTES.drift(lines[2:]) == ""
