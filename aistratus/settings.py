@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -30,9 +29,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aistratus.core.errors import UsageError
-
-FILE_NAME = "aistratus.toml"
-PREFIX = "AISTRATUS_"
+from aistratus.settings_file import PREFIX, find_file, read_file
 
 RESERVED_PATHS = ("/ping", "/sping")
 
@@ -374,7 +371,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     file = find_file(config, environ, start or Path.cwd())
-    text, tables = _read(file)
+    text, tables = read_file(file)
     variables = _variables(environ)
     chosen = {name: value for name, value in (flags or {}).items() if value is not None}
     env = str(chosen.get("env") or variables.get("env") or tables.get("env") or "local")
@@ -436,35 +433,6 @@ def _on_top(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str,
     _merge(merged, {name: table for name, table in defaults.items() if not (another and name == "model")})
     _merge(merged, chosen)
     return merged
-
-
-def find_file(config: Path | None, environ: Mapping[str, str], start: Path) -> Path | None:
-    """The settings file to read, or `None`.
-
-    Raises:
-        UsageError: a named file doesn't exist.
-    """
-    named = config or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
-    if named is not None:
-        if not named.is_file():
-            raise UsageError(f"the settings file {named} doesn't exist", todo="`aistratus init` writes one")
-        return named
-    for folder in (start, *start.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder / FILE_NAME
-    return None
-
-
-def _read(file: Path | None) -> tuple[str, dict[str, Any]]:
-    if file is None:
-        return "", {}
-    try:
-        text = file.read_text(encoding="utf-8")
-        return text, tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} can't be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} isn't valid TOML: {error}") from error
 
 
 NOT_SETTINGS = frozenset({"CONFIG", "OUTPUT", "YES", "QUIET", "VERBOSE", "TRACE", "STATE_DIR", "LIVE"})

@@ -56,7 +56,7 @@ def _from(options: Options) -> str:
     import os
     from pathlib import Path
 
-    from aistratus.settings import find_file
+    from aistratus.settings_file import find_file
 
     file = find_file(options.config, os.environ, Path.cwd())
     return str(file) if file else "no aistratus.toml: built-in defaults"

@@ -33,7 +33,7 @@ def init(
 ) -> None:
     """Writes a commented aistratus.toml with every setting, its unit and its default."""
     from aistratus.cli import show
-    from aistratus.settings import FILE_NAME
+    from aistratus.settings_file import FILE_NAME
 
     options: Options = context.obj
     path = folder / FILE_NAME

@@ -58,7 +58,7 @@ def promote(
     Shows the difference first, and asks before it writes (`--yes` doesn't).
     """
     from aistratus.cli import show
-    from aistratus.settings import find_file
+    from aistratus.settings_file import find_file
 
     options: Options = context.obj
     found = find_file(options.config, os.environ, Path.cwd())

@@ -23,9 +23,9 @@ import httpx
 from aistratus import wire
 from aistratus.client import events
 from aistratus.client.clock import Clock, EventClock
-from aistratus.client.errors import NodeAbsent
+from aistratus.client.errors import ClientError, NodeAbsent
 from aistratus.client.request import InferRequest
-from aistratus.client.transport import TIMEOUT, Transport
+from aistratus.client.transport import LONGEST_RETRY_AFTER_S, PATIENCE_S, TIMEOUT, Transport
 
 POLL_S: Final = 0.05
 """While a piece of text may come at any moment."""
@@ -71,6 +71,17 @@ class JobView:
     timings: Mapping[str, Any]
     error: str
     node: str
+    eta_s: float | None = None
+    """Seconds until the node is expected to be ready, where the API knows."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request is repeated, the longest pause between two tries, and who is told of each."""
+
+    seconds: float = PATIENCE_S
+    longest_wait_s: float = LONGEST_RETRY_AFTER_S
+    on_wait: Callable[[ClientError | None, float], None] | None = None
 
 
 class Api:
@@ -79,6 +90,8 @@ class Api:
     Args:
         base_url: as `aistratus up` prints it.
         token: gives an access token that is valid now; asked before every request.
+        http: open connections that others use, too; whoever made them ends them last.
+        patience: of a person who looks on and can stop it; else a request is repeated for a minute.
     """
 
     def __init__(
@@ -88,10 +101,14 @@ class Api:
         *,
         clock: Clock | None = None,
         http: httpx.Client | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._clock = clock or EventClock()
         self._http = http or httpx.Client(base_url=base_url, timeout=TIMEOUT)
-        self._transport = Transport(self._http, token, self._clock)
+        patience = patience or Patience()
+        self._transport = Transport(
+            self._http, token, self._clock, patience.seconds, patience.longest_wait_s, patience.on_wait
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -114,14 +131,20 @@ class Api:
         return self._transport.request("GET", "/health", signed_in=False)
 
     def queue_health(self) -> dict[str, Any]:
-        """`{"depth", "in_flight", "dead", "oldest_age_s", "heartbeat_age_s"}`; ages in seconds, or None."""
+        """`{"depth", "in_flight", "dead", "oldest_age_s", "heartbeat_age_s"}`; ages in seconds, or None.
+
+        Where the env tells more, `node` (`state`, `type`, `stops_in_s`, `eta_s`) and `cost` (`today_eur`, `month_eur`,
+        `eur_per_hour`, `limit_eur`) come along.
+        """
         return self._transport.request("GET", "/queue-health")
 
     def submit(self, request: InferRequest, idempotency_key: str | None = None) -> Submitted:
         """Sends a prompt. It gets a key even if none is given, so that repeating it can't make two jobs."""
         key = idempotency_key or uuid.uuid4().hex
         answer = self._transport.request("POST", "/infer", body=request.body(), headers={"idempotency-key": key})
-        return Submitted(**{name: str(answer.get(name) or "") for name in Submitted.__dataclass_fields__})
+        node = answer.get("node")
+        told = {**answer, "node": node.get("state") if isinstance(node, Mapping) else node}
+        return Submitted(**{name: str(told.get(name) or "") for name in Submitted.__dataclass_fields__})
 
     def job(self, job_id: str, after: int = 0, attempt: int | None = None) -> JobView:
         """A job with its text from character `after` on, if it is still in that attempt."""
@@ -132,6 +155,19 @@ class Api:
         """Cancels a job and returns its status: a running one ends at the worker's next write."""
         return str(self._transport.request("DELETE", f"/jobs/{job_id}").get("status", ""))
 
+    def stop_node(self) -> dict[str, Any]:
+        """Stops the machine; for operators."""
+        return self._transport.request("POST", "/stop")
+
+    def change_node(self, action: str, type: str | None = None) -> dict[str, Any]:
+        """Starts, stops or resizes the machine; for operators.
+
+        Args:
+            action: `start`, `stop` or `resize`.
+            type: for `resize`, one of the settings' types.
+        """
+        return self._transport.request("POST", "/resize", body={"action": action, **({"type": type} if type else {})})
+
     def stream(self, submitted: Submitted) -> Iterator[events.Event]:
         """The reply as it is written; the last event is `Done`, `Failed` or `Cancelled`.
 
@@ -141,7 +177,7 @@ class Api:
             NodeAbsent: the node hasn't come up in `NODE_STARTS_WITHIN_S`; the job stays in the queue.
         """
         reply = _Reply()
-        stage = ""
+        stage, eta = "", None
         attempt: int | None = None
         cursor = 0
         began = self._clock.monotonic()
@@ -149,9 +185,9 @@ class Api:
             view = self.job(submitted.job_id, cursor, attempt)
             attempt, cursor = view.attempt, view.cursor
             now = _stage(view)
-            if now and now != stage:
-                yield events.Stage(now)
-                stage = now
+            if now and (now, view.eta_s) != (stage, eta):
+                yield events.Stage(now, view.eta_s)
+                stage, eta = now, view.eta_s
             yield from reply.take(view)
             if view.status in wire.FINAL:
                 yield from reply.end(view)
@@ -211,6 +247,8 @@ _NODE_STAGES: Final = {
     "asleep": events.NODE_STARTING,
     "stopping": events.NODE_STOPPING,
     "unavailable": events.NODE_UNAVAILABLE,
+    "warming": events.MODEL_LOADING,
+    "loading": events.MODEL_LOADING,
 }
 
 
@@ -234,6 +272,9 @@ def _pause(view: JobView, stage: str, waited: float) -> float:
 
 
 def _view(answer: Mapping[str, Any]) -> JobView:
+    node = answer.get("node") or ""
+    told = node if isinstance(node, Mapping) else {"state": node, "eta_s": answer.get("eta_s")}
+    eta = told.get("eta_s")
     return JobView(
         job_id=str(answer.get("job_id", "")),
         status=str(answer.get("status", "")),
@@ -246,5 +287,6 @@ def _view(answer: Mapping[str, Any]) -> JobView:
         usage=dict(answer.get("usage") or {}),
         timings=dict(answer.get("timings") or {}),
         error=str(answer.get("error") or ""),
-        node=str(answer.get("node") or ""),
+        node=str(told.get("state") or ""),
+        eta_s=float(eta) if isinstance(eta, (int, float)) else None,
     )

@@ -9,15 +9,20 @@ from typing import Any, Final
 QUEUED: Final = "queued"
 NODE_STARTING: Final = "node starting"
 NODE_STOPPING: Final = "node stopping"
+MODEL_LOADING: Final = "model loading"
 NODE_UNAVAILABLE: Final = "node unavailable"
 RUNNING: Final = "running"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The job has come to one of the stages above."""
+    """The job has come to one of the stages above.
+
+    `eta_s` is in how many seconds the node is expected to be ready, where the API knows.
+    """
 
     name: str
+    eta_s: float | None = None
 
 
 @dataclass(frozen=True)

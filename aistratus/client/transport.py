@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from aistratus.client.clock import Clock
-from aistratus.client.errors import ApiError, ApiUnreachable
+from aistratus.client.errors import ApiError, ApiUnreachable, ClientError
 
 PATIENCE_S: Final = 60.0
 """How long a request is repeated altogether."""
@@ -40,12 +40,18 @@ class Transport:
 
     Args:
         token: gives an access token that is valid now; asked before every request.
+        patience: seconds for which a request is repeated altogether.
+        longest_wait: seconds; a server that wants more gets its answer shown instead.
+        on_wait: told before each pause what went wrong and how long the pause is, for whoever shows a countdown, and
+            told `None` when there is an answer after all. What it raises ends the request.
     """
 
     http: httpx.Client
     token: Callable[[], str]
     clock: Clock
     patience: float = PATIENCE_S
+    longest_wait: float = LONGEST_RETRY_AFTER_S
+    on_wait: Callable[[ClientError | None, float], None] | None = None
 
     def request(
         self,
@@ -68,11 +74,16 @@ class Transport:
         pause = FIRST_PAUSE_S
         while True:
             try:
-                return self._once(call)
+                answer = self._once(call)
+                if pause > FIRST_PAUSE_S and self.on_wait is not None:
+                    self.on_wait(None, 0.0)
+                return answer
             except _MayPass as passing:
                 wait = pause * random.uniform(0.5, 1) if passing.wait is None else passing.wait  # noqa: S311 (spreads clients, hides nothing)
-                if wait > LONGEST_RETRY_AFTER_S or self.clock.monotonic() + wait > gives_up:
+                if wait > self.longest_wait or self.clock.monotonic() + wait > gives_up:
                     raise passing.failure from passing
+                if self.on_wait is not None:
+                    self.on_wait(passing.failure, wait)
             self.clock.wait(wait)
             pause = min(LONGEST_PAUSE_S, pause * 2)
 

@@ -120,8 +120,10 @@ def test_ctrl_c_stops_a_reply_and_keeps_the_conversation(asleep: Asleep) -> None
         child.expect("> ")
         child.sendeof()
         child.expect(pexpect.EOF)
-    kept = json.loads((asleep.person.home / f".local/state/aistratus/conversations/{SLOW}.json").read_text())
-    assert [asked for asked, _ in kept["exchanges"]] == ["first words", "last words"]
+    kept = asleep.person.run("chat", "show", "-o", "json").document["conversation"]
+    assert [one["prompt"] for one in kept["exchanges"]] == ["first words", LONG, "last words"]
+    assert [one["state"] for one in kept["exchanges"]] == ["answered", "stopped", "answered"]
+    assert LONG.startswith(kept["exchanges"][1]["reply"])
 
 
 def statuses(endpoint: str) -> dict[str, int]:

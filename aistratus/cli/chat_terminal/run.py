@@ -1,0 +1,83 @@
+"""Puts the conversation at a terminal together, so that its prompt stands there before anything else is loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aistratus.cli.chat_line import connect, told_archive
+from aistratus.cli.chat_terminal.program import Program, Wanted, other_command
+from aistratus.cli.options import Options
+from aistratus.private import make_private
+
+if TYPE_CHECKING:
+    from aistratus.settings import ModelSettings
+
+ONLY_PRINTS = frozenset({"dumb", "unknown", ""})
+"""Values of TERM; Windows' consoles have none and can do all of it."""
+
+
+def converse(options: Options, env: str, *, go_on: bool, conversation: str | None, chosen: dict[str, Any]) -> None:
+    """Talks with whoever sits at the terminal until they leave.
+
+    Raises:
+        Failure: there is nothing to talk to.
+    """
+
+    def model() -> ModelSettings:
+        return options.load().model
+
+    wanted = Wanted(
+        env=env,
+        go_on=go_on,
+        conversation=conversation,
+        chosen=chosen,
+        model=model,
+        archive=lambda: told_archive(env),
+        connect=lambda: connect(options),
+        command=other_command(_flags(options, env)),
+    )
+    run(wanted, history_of(env))
+
+
+def run(wanted: Wanted, history: Path | None) -> None:
+    """The same with everything given."""
+    program = Program(wanted)
+    try:
+        only_prints = os.name == "posix" and os.environ.get("TERM", "") in ONLY_PRINTS
+        if only_prints or not sys.stdout.isatty():
+            from aistratus.cli.chat_terminal.plain import PlainScreen
+
+            plain = PlainScreen()
+            program.screen = plain
+            plain.run(program)
+            return
+        from aistratus.cli.chat_terminal.completion import SlashCompleter
+        from aistratus.cli.chat_terminal.screen import TerminalScreen
+
+        screen = TerminalScreen(program, completer=SlashCompleter(), history=history)
+        program.screen = screen
+        screen.run()
+    finally:
+        program.close()
+
+
+def history_of(env: str) -> Path | None:
+    """The file of what was typed in this env (0600), or `None` if there can be none."""
+    import platformdirs
+
+    path = platformdirs.user_data_path("aistratus") / "history" / env
+    try:
+        make_private(path.parent)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError:
+        return None
+    return path
+
+
+def _flags(options: Options, env: str) -> list[str]:
+    """The global options of this call, for another command."""
+    given = {"--env": env, "--region": options.region, "--profile": options.profile, "--config": options.config}
+    return [part for name, value in given.items() if value is not None for part in (name, str(value))]
