@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -201,6 +201,3 @@ def serving(door: Door) -> Iterator[str]:
     finally:
         listening.shutdown()
         listening.server_close()
-
-
-Tokens = Callable[[], str]

@@ -13,6 +13,7 @@ from aistratus.cli.chat_terminal.bottom_line import ReplyFigures, euros
 from aistratus.cli.chat_words import SMALLER, failure_of, job_failed
 from aistratus.client import events
 from aistratus.client.api import NODE_AWAITED, Api, Patience
+from aistratus.client.conversations import ASKED
 from aistratus.client.errors import ApiError, ApiUnreachable, ClientError
 from aistratus.client.talk import Asked, LeftOut, TalkEvent
 from aistratus.core.errors import Failure
@@ -27,6 +28,9 @@ LONGEST_WAIT_S: Final = 120.0
 
 CANCEL_WITHIN_S: Final = 10.0
 LEAVE_WITHIN_S: Final = 3.0
+
+
+KEPT: Final = "(the question is kept: /retry goes on with it)\n"
 
 
 class _Stopped(Exception):
@@ -80,12 +84,12 @@ class Answering:
         screen.stage("")
         if self._stop.is_set():
             self.program.talk.stop(self.asked)
-            screen.say("(stopped)")
+            screen.say("(stopped)\n")
             threading.Thread(target=self._cancel, args=(api,), name="cancel", daemon=True).start()
         elif self._failure is not None:
             screen.say(f"aistratus: {self._failure}", "red")
-            if (last := self.program.talk.last) is not None and last.state == "asked":
-                screen.say("(the question is kept: /retry goes on with it)")
+            last = self.program.talk.last
+            screen.say(KEPT if last is not None and last.state == ASKED else "")
         elif self._done is not None:
             self.program.replied(self._done, self._figures(self._done))
 

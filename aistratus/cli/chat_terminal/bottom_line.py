@@ -19,6 +19,8 @@ LOOK_S: Final = 15.0
 LOOK_IDLE_S: Final = 60.0
 """Seconds between two looks: while something is awaited, as a rule, and when nobody has typed for a while. Each look
 costs two calls to SQS and two to DynamoDB, some millionths of a euro."""
+LOOK_LEAST_S: Final = 1.0
+"""Between two looks, however much happens."""
 IDLE_AFTER_S: Final = 600.0
 
 
@@ -51,66 +53,89 @@ class Known:
         return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
 
 
-def bottom_line(env: str, known: Known, now: float) -> str:
-    """The line, its groups with a bar between them."""
+@dataclass(frozen=True)
+class _Part:
+    """A part of the line. Where there is no room for all of them, those of the highest `rank` go first."""
+
+    text: str
+    rank: int = 0
+
+
+def bottom_line(env: str, known: Known, now: float, width: int = 1_000) -> str:
+    """The line for so many columns, its groups with a bar between them."""
     groups = [
-        [env, *_node(known, now), *_queue(known)],
+        [_Part(env), *_node(known, now), *_queue(known)],
         _reply(known.reply),
         _cost(known),
-        [known.trouble] if known.trouble else [],
+        [_Part(known.trouble)] if known.trouble else [],
     ]
-    return " │ ".join(" · ".join(group) for group in groups if group)
+    ranks = sorted({part.rank for group in groups for part in group}, reverse=True)
+    line = _joined(groups, ranks[0])
+    for rank in ranks[1:]:
+        if len(line) <= width:
+            break
+        line = _joined(groups, rank)
+    return line
 
 
-def _node(known: Known, now: float) -> list[str]:
+def _joined(groups: list[list[_Part]], rank: int) -> str:
+    kept = [[part.text for part in group if part.rank <= rank] for group in groups]
+    return " │ ".join(" · ".join(group) for group in kept if group)
+
+
+def _node(known: Known, now: float) -> list[_Part]:
     node, passed = known.part("node"), now - known.at
     told = " ".join(str(node[name]) for name in ("type", "state") if node.get(name))
-    parts = [told] if told else _sign_of_life(known, passed)
+    parts = [_Part(told)] if told else _sign_of_life(known, passed)
     if (eta := known.number("node", "eta_s")) is not None and eta > passed:
-        parts.append(f"ready in {span(eta - passed)}")
+        parts.append(_Part(f"ready in {span(eta - passed)}"))
     if (stops := known.number("node", "stops_in_s")) is not None:
-        parts.append(f"stops in {span(max(0.0, stops - passed))}")
+        parts.append(_Part(f"stops in {span(max(0.0, stops - passed))}"))
     return parts
 
 
-def _sign_of_life(known: Known, passed: float) -> list[str]:
+def _sign_of_life(known: Known, passed: float) -> list[_Part]:
     """All that an API tells which doesn't know the node's state: when its worker was last heard of."""
     age = known.health.get("heartbeat_age_s")
     if not isinstance(age, (int, float)):
         return []
-    return (
-        ["node awake"] if age + passed <= wire.HEARTBEAT_FRESH_S * 2 else [f"node last seen {span(age + passed)} ago"]
-    )
+    if age + passed <= wire.HEARTBEAT_FRESH_S * 2:
+        return [_Part("node awake")]
+    return [_Part(f"node last seen {span(age + passed)} ago")]
 
 
-def _queue(known: Known) -> list[str]:
+def _queue(known: Known) -> list[_Part]:
     depth = known.health.get("depth")
-    return [f"queue {depth}"] if isinstance(depth, int) else []
+    return [_Part(f"queue {depth}", 3)] if isinstance(depth, int) else []
 
 
-def _reply(reply: ReplyFigures) -> list[str]:
+def _reply(reply: ReplyFigures) -> list[_Part]:
     parts = []
     if reply.tokens_per_second:
-        parts.append(f"{reply.tokens_per_second:.0f} tokens/s")
+        parts.append(_Part(f"{reply.tokens_per_second:.0f} tokens/s", 4))
     if reply.first_s is not None:
-        parts.append(f"first after {reply.first_s:.1f} s")
+        parts.append(_Part(f"first {reply.first_s:.1f} s", 5))
     if reply.eur is not None:
-        parts.append(euros(reply.eur))
+        parts.append(_Part(euros(reply.eur), 2))
     return parts
 
 
-def _cost(known: Known) -> list[str]:
+def _cost(known: Known) -> list[_Part]:
     names = {"today_eur": "today", "month_eur": "month"}
     told = {label: known.number("cost", name) for name, label in names.items()}
-    parts = [f"{label} {euros(amount)}" for label, amount in told.items() if amount is not None]
+    parts = [
+        _Part(f"{label} {euros(amount)}", rank)
+        for rank, (label, amount) in enumerate(told.items())
+        if amount is not None
+    ]
     if parts and (limit := known.number("cost", "limit_eur")) is not None:
-        parts[-1] += f" of {euros(limit)}"
+        parts.append(_Part(f"limit {euros(limit)}", 6))
     return parts
 
 
 def euros(amount: float) -> str:
     """Cents for what is worth one, more digits for less."""
-    return f"€{amount:.2f}" if amount >= 0.01 or amount == 0 else f"€{amount:.5f}"
+    return f"€{amount:.2f}" if abs(amount) >= 0.01 or not amount else f"€{amount:.5f}"
 
 
 def span(seconds: float) -> str:
@@ -133,7 +158,7 @@ class Watch:
         self._changed = changed
         self._known = Known()
         self._soon = threading.Event()
-        self._ended = False
+        self._over = threading.Event()
         self._busy = False
         self._typed_at = time.monotonic()
 
@@ -156,15 +181,15 @@ class Watch:
 
     def close(self) -> None:
         """Looks no more."""
-        self._ended = True
+        self._over.set()
         self._soon.set()
 
     def _run(self) -> None:
-        while not self._ended:
+        while not self._over.is_set():
             self._soon.clear()
             self.look_once()
-            if not self._ended:
-                self._changed()
+            self._changed()
+            self._over.wait(LOOK_LEAST_S)
             idle = time.monotonic() - self._typed_at > IDLE_AFTER_S
             self._soon.wait(LOOK_BUSY_S if self._busy else LOOK_IDLE_S if idle else LOOK_S)
 

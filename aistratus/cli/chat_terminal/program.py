@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -104,11 +105,14 @@ class Program:
             answering.stop()
         return answering is not None
 
-    def bottom(self) -> str:
-        """The bottom line."""
-        import time
+    def bottom(self, width: int) -> str:
+        """The bottom line, for so many columns."""
+        return bottom_line(self.wanted.env, self.watch.known, time.monotonic(), width)
 
-        return bottom_line(self.wanted.env, self.watch.known, time.monotonic())
+    @property
+    def goes_on(self) -> bool:
+        """Whether something was said that `-c` can go on with."""
+        return self._said_something
 
     def close(self) -> None:
         """Nobody is there any more: the job in hand is cancelled, the rest ends."""
@@ -175,7 +179,7 @@ class Program:
 
     def answer(self, asked: Asked) -> None:
         """Shows the reply to a question that is in the record."""
-        from aistratus.cli.chat_terminal.answering import CANCEL_WITHIN_S, Answering
+        from aistratus.cli.chat_terminal.answering import CANCEL_WITHIN_S, KEPT, Answering
         from aistratus.client.api import Patience
 
         self.screen.stage("connecting")
@@ -184,7 +188,7 @@ class Program:
         except Failure as failure:
             self.screen.stage("")
             self.screen.say(f"aistratus: {failure}", "red")
-            self.screen.say("(the question is kept: /retry goes on with it)")
+            self.screen.say(KEPT)
             return
         self._answering = Answering(self, asked)
         self.watch.busy(True)

@@ -62,6 +62,8 @@ def run(wanted: Wanted, history: Path | None) -> None:
         screen.run()
     finally:
         program.close()
+    if program.goes_on:
+        print("`aistratus chat -c` goes on with this conversation.")
 
 
 def history_of(env: str) -> Path | None:

@@ -11,47 +11,32 @@ import asyncio
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from prompt_toolkit import print_formatted_text
-from prompt_toolkit.application import Application, in_terminal
+from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer, DummyCompleter
-from prompt_toolkit.filters import Condition, has_completions
-from prompt_toolkit.formatted_text import ANSI, AnyFormattedText
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
-from prompt_toolkit.layout import Dimension, Float, FloatContainer, HSplit, Layout, Window
-from prompt_toolkit.layout.containers import ConditionalContainer
-from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
-from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.output import Output
 from prompt_toolkit.patch_stdout import patch_stdout
-from prompt_toolkit.styles import Style
-from prompt_toolkit.widgets import SearchToolbar
 
-from aistratus.cli.chat_terminal.bottom_line import span
 from aistratus.cli.chat_terminal.keys import bindings
+from aistratus.cli.chat_terminal.layout import LOOK, layout
+from aistratus.cli.chat_terminal.waiting import FRAME_S, Question, Stage
 
 if TYPE_CHECKING:
     from aistratus.cli.chat_terminal.program import Program
+    from aistratus.cli.chat_terminal.words import MarkdownReply
 
-FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-FRAME_S: Final = 0.1
-MENU_LINES: Final = 8
-LOOK: Final = Style.from_dict(
-    {
-        "bottom": "reverse",
-        "prompt": "bold",
-        "stage": "ansicyan",
-        "question": "bold ansiyellow",
-        "waiting": "ansibrightblack",
-    }
-)
+DRAW_EVERY_S = 0.03
+"""At most; whatever changes meanwhile is drawn together."""
 
 
 class TerminalScreen:
@@ -74,33 +59,32 @@ class TerminalScreen:
     ) -> None:
         self._program = program
         self._started = False
-        self._stage = ""
-        self._stage_at = 0.0
-        self._stage_ends: float | None = None
-        self._tail = ""
-        self._question: _Question | None = None
-        self._above: list[tuple[str, str | None]] = []
-        self._printing = False
+        self._stage = Stage()
+        self.tail = ""
+        """The unfinished end of the reply."""
+        self.question: Question | None = None
+        self._deciding = threading.Lock()
+        self._early: list[str] = []
+        """What came before there was a screen, or after it."""
         self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._history: History = FileHistory(str(history)) if history else InMemoryHistory()
-        self._buffer = Buffer(
+        self.buffer = Buffer(
             multiline=True,
-            history=self._history,
+            history=FileHistory(str(history)) if history else InMemoryHistory(),
             enable_history_search=True,
             completer=completer or DummyCompleter(),
-            complete_while_typing=Condition(lambda: self._buffer.text.startswith("/")),
+            complete_while_typing=Condition(lambda: self.buffer.text.startswith("/")),
         )
         self._app: Application[None] = Application(
-            layout=self._layout(),
+            layout=layout(self),
             key_bindings=bindings(self),
             style=LOOK,
             input=terminal_input,
             output=terminal_output,
-            min_redraw_interval=0.03,
+            erase_when_done=True,
+            min_redraw_interval=DRAW_EVERY_S,
             after_render=self._rendered,
         )
-        self._app.timeoutlen = 0.3
 
     # --- what the program calls -------------------------------------------------------------------------------
 
@@ -110,21 +94,26 @@ class TerminalScreen:
         return self._app.output.get_size().columns
 
     @property
+    def height(self) -> int:
+        """Its lines."""
+        return self._app.output.get_size().rows
+
+    @property
     def room(self) -> int:
         """Lines that the unfinished end of a reply may take."""
-        return max(1, self._app.output.get_size().rows - 8)
+        return max(1, self.height - 8)
 
     def say(self, text: str, style: str = "dim") -> None:
         from aistratus.cli.chat_terminal.words import styled
 
-        self.show(styled(text, style))
+        self.show(styled(text, style, self.width))
 
     def asked(self, prompt: str) -> None:
         from aistratus.cli.chat_terminal.words import quoted
 
         self.show(quoted(prompt))
 
-    def reply(self) -> Any:
+    def reply(self) -> MarkdownReply:
         from aistratus.cli.chat_terminal.words import MarkdownReply
 
         return MarkdownReply(self)
@@ -134,25 +123,22 @@ class TerminalScreen:
         self._call(lambda: self._print(above, tail))
 
     def stage(self, text: str, left_s: float | None = None) -> None:
-        if not text or not self._stage:
-            self._stage_at = time.monotonic()
-        self._stage = text
-        self._stage_ends = None if left_s is None else time.monotonic() + left_s
+        self._stage.set(text, left_s)
         self.draw()
 
     def confirm(self, question: str) -> bool:
-        asked = _Question(question, self._buffer.text)
-        self._question = asked
-        self._call(self._buffer.reset)
-        asked.answered.wait()
-        self._question = None
-        self.fill(asked.typed)
-        return asked.yes
+        with self._deciding:
+            self.question = asked = Question(question, self.buffer.text)
+            self._call(self.buffer.reset)
+            asked.answered.wait()
+            self.question = None
+            self.fill(asked.typed)
+            return asked.yes
 
     def fill(self, text: str) -> None:
         def put() -> None:
-            self._buffer.text = text
-            self._buffer.cursor_position = len(text)
+            self.buffer.text = text
+            self.buffer.cursor_position = len(text)
 
         self._call(put)
 
@@ -175,43 +161,47 @@ class TerminalScreen:
         Raises:
             Exception: what `leave` was given.
         """
-        with patch_stdout(raw=True):
-            self._app.run(pre_run=self._prepare, handle_sigint=True)
-        if self._question is not None:
-            self._question.answer(False)
-        for above, _ in self._above:
-            sys.stdout.write(above)
+        with patch_stdout(raw=True), suppress(EOFError):  # the terminal is gone
+            self._app.run(pre_run=self._prepare)
+        if self.question is not None:
+            self.question.answer(False)
+        sys.stdout.write("".join(self._early))
         if self._error is not None:
             raise self._error
 
-    # --- what the keys call -----------------------------------------------------------------------------------
+    # --- what the layout shows ------------------------------------------------------------------------------------
 
-    @property
-    def buffer(self) -> Buffer:
-        """Where the person types."""
-        return self._buffer
+    def bottom_line(self) -> str:
+        """See `bottom_line.py`."""
+        return self._program.bottom(self.width - 2)
+
+    def stage_line(self) -> str:
+        """See `waiting.py`."""
+        return self._stage.line(self._program.waiting())
+
+    # --- what the keys call -----------------------------------------------------------------------------------
 
     def enter(self) -> None:
         """The typed text is complete."""
-        text = self._buffer.text
-        if self._question is not None:
-            self._buffer.reset()
-            self._question.answer(text.strip().lower() in {"y", "yes"})
+        text = self.buffer.text
+        if self.question is not None:
+            self.buffer.reset()
+            self.question.answer(text.strip().lower() in {"y", "yes"})
         elif text.strip():
             with suppress(OSError):  # a history that can't be written is no reason not to ask
-                self._buffer.append_to_history()
-            self._buffer.reset()
+                self.buffer.append_to_history()
+            self.buffer.reset()
             self._program.taken(text)
 
     def interrupt(self) -> None:
         """Ctrl-C."""
-        if self._question is not None:
-            self._buffer.reset()
-            self._question.answer(False)
+        if self.question is not None:
+            self.buffer.reset()
+            self.question.answer(False)
         elif self._program.interrupt():
             return
-        elif self._buffer.text:
-            self._buffer.reset()
+        elif self.buffer.text:
+            self.buffer.reset()
         else:
             self.say("Ctrl-D leaves.")
 
@@ -235,13 +225,13 @@ class TerminalScreen:
         with suppress(NotImplementedError, ValueError, RuntimeError):  # Windows has no such handlers
             self._loop.add_signal_handler(signal.SIGTERM, self.leave)
         self._app.create_background_task(self._tick())
-        if self._above:
-            self._print("", None)
+        early, self._early = self._early, []
+        self._loop.call_soon(lambda: self._print("".join(early), None))
 
     async def _tick(self) -> None:
         """Keeps what counts by itself current: the spinner ten times a second, everything else once."""
         while True:
-            await asyncio.sleep(FRAME_S if self._stage else 1.0)
+            await asyncio.sleep(FRAME_S if self._stage.text else 1.0)
             self.draw()
 
     def _rendered(self, app: Application[None]) -> None:
@@ -250,88 +240,19 @@ class TerminalScreen:
             self._program.start()
 
     def _print(self, above: str, tail: str | None) -> None:
-        if above or tail is not None:
-            self._above.append((above, tail))
-        if self._loop is not None and not self._printing:
-            self._printing = True
-            self._app.create_background_task(self._print_all())
+        """Prints a text above everything that may still change, which is drawn again in the same moment.
 
-    async def _print_all(self) -> None:
-        """Everything that waits to be printed, in one go; what may still change changes with it."""
-        try:
-            while self._above:
-                waiting, self._above = self._above, []
-                text = "".join(above for above, _ in waiting)
-                tails = [tail for _, tail in waiting if tail is not None]
-                if not text:
-                    self._tail = tails[-1]
-                    self.draw()
-                    continue
-                async with in_terminal():
-                    self._tail = tails[-1] if tails else self._tail
-                    print_formatted_text(ANSI(text), end="", output=self._app.output)
-        finally:
-            self._printing = False
-
-    def _layout(self) -> Layout:
-        search = SearchToolbar()
-        typed = Window(
-            BufferControl(self._buffer, search_buffer_control=search.control),
-            height=self._input_height,
-            wrap_lines=True,
-            dont_extend_height=True,
-            get_line_prefix=self._prefix,
-        )
-        body = HSplit(
-            [
-                self._when(lambda: bool(self._tail), lambda: ANSI(self._tail)),
-                self._when(lambda: bool(self._stage_line()), lambda: [("class:stage", self._stage_line())]),
-                typed,
-                search,
-                Window(
-                    FormattedTextControl(lambda: [("class:bottom", f" {self._program.bottom()} ")]),
-                    height=1,
-                    style="class:bottom",
-                ),
-            ]
-        )
-        menu = Float(CompletionsMenu(max_height=MENU_LINES), xcursor=True, ycursor=True)
-        return Layout(FloatContainer(body, [menu]), focused_element=typed)
-
-    @staticmethod
-    def _when(shown: Callable[[], bool], text: Callable[[], AnyFormattedText]) -> ConditionalContainer:
-        window = Window(FormattedTextControl(text), dont_extend_height=True, wrap_lines=True)
-        return ConditionalContainer(window, Condition(shown))
-
-    def _input_height(self) -> Dimension:
-        rows = self._app.output.get_size().rows
-        return Dimension(min=MENU_LINES + 1 if has_completions() else 1, max=max(3, rows // 2))
-
-    def _prefix(self, line: int, wraps: int) -> AnyFormattedText:
-        if line or wraps:
-            return "  "
-        return [("class:question", f"{self._question.text} [y/N] ")] if self._question else [("class:prompt", "> ")]
-
-    def _stage_line(self) -> str:
-        many, now = self._program.waiting(), time.monotonic()
-        later = f"{many} more to be asked after this" if many else ""
-        if not self._stage:
-            return later
-        passed, left = now - self._stage_at, (self._stage_ends or now) - now
-        still = "" if self._stage_ends is None else f"about {span(left)} left" if left > 0 else "longer than expected"
-        frame = FRAMES[int(passed / FRAME_S) % len(FRAMES)]
-        return " · ".join(part for part in (f"{frame} {self._stage}", still, f"{passed:.0f} s", later) if part)
-
-
-class _Question:
-    """Something that a person has to decide before the program goes on."""
-
-    def __init__(self, text: str, typed: str) -> None:
-        self.text = text
-        self.typed = typed
-        self.yes = False
-        self.answered = threading.Event()
-
-    def answer(self, yes: bool) -> None:
-        self.yes = yes
-        self.answered.set()
+        Not by prompt_toolkit's `run_in_terminal`: that gives the keyboard back to the terminal meanwhile, which would
+        show what is typed just then in the middle of the reply.
+        """
+        if self._loop is None:
+            self._early.append(above)
+            return
+        self.tail = self.tail if tail is None else tail
+        if above and self._app.is_running:
+            self._app.renderer.erase()
+            print_formatted_text(ANSI(above), end="", output=self._app.output)
+            self._app.renderer.request_absolute_cursor_position()
+            self._app._redraw()
+        elif above:
+            self._early.append(above)
