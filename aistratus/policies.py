@@ -162,7 +162,8 @@ def node(names: Names, *, bucket: str, log_group: str) -> Document:
         ),
         allow(["s3:GetObject"], f"{artifacts}/node/*", f"{artifacts}/models/*"),
         # A model fetched from its public address is kept, so that the next boot needs no internet for it.
-        allow(["s3:PutObject"], f"{artifacts}/models/*"),
+        # The SSM agent leaves the output of commands there, of which an answer shows the beginning only.
+        allow(["s3:PutObject"], f"{artifacts}/models/*", f"{artifacts}/run-command/*"),
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
     )
 

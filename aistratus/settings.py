@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import date
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -196,6 +197,31 @@ class NodeSettings(Section):
         default="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
         description="SSM public parameter that names the newest machine image",
     )
+    transport: Literal["auto", "ssm", "ssh"] = Field(
+        default="auto",
+        description="how commands reach the node; auto: ssm where its agent answers, else ssh where ssh_cidr opens it",
+    )
+    ssh_cidr: str | None = Field(
+        default=None,
+        description="the one IPv4 address from which SSH may come, as 203.0.113.7; none: no way in from outside",
+    )
+    ssh_user: str = Field(
+        default="ec2-user", pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="the image's user that may use sudo"
+    )
+    ssh_port: int = Field(default=22, ge=1, le=65_535, description="TCP port of the image's sshd")
+
+    @field_validator("ssh_cidr")
+    @classmethod
+    def _one_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            network = IPv4Network(value)
+        except ValueError:
+            raise ValueError("it has to be an IPv4 address, as 203.0.113.7") from None
+        if network.prefixlen != 32:
+            raise ValueError("it opens one address only: leave out what stands behind the slash, or make it /32")
+        return str(network)
 
 
 class BudgetSettings(Section):

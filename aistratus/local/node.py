@@ -352,6 +352,11 @@ class Node:
             stream=self.facts.instance_id,
         )
 
+    @functools.cached_property
+    def s3(self) -> Any:
+        """The instance's own client; making one costs more than what it is mostly needed for."""
+        return self.client("s3")
+
     def client(self, service: str) -> Any:
         """A client of this cloud, as the instance's role would have it."""
         from botocore.config import Config

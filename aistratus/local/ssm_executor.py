@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/systems-manager/latest/userguide/run-command-trouble
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -15,15 +16,19 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from aistratus.local import leash
 from aistratus.local.node import Node, Nodes
+
+log = logging.getLogger(__name__)
 
 DOCUMENT: Final = "AWS-RunShellScript"
 PLUGIN: Final = "aws:runShellScript"
 STDOUT_CHARS: Final = 24_000
 STDERR_CHARS: Final = 8_000
+KEPT_CHARS: Final = 8_000_000
+"""More than any script of ours writes."""
 EXECUTION_TIMEOUT_S: Final = 3_600
 """The document's default for `executionTimeout`."""
 KEPT_COMMANDS: Final = 1_000
@@ -50,6 +55,8 @@ class Invocation:
     response_code: int = -1
     stdout: str = ""
     stderr: str = ""
+    stdout_url: str = ""
+    stderr_url: str = ""
     started: float = 0.0
     ended: float = 0.0
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -70,6 +77,8 @@ class Command:
     parameters: dict[str, list[str]]
     requested: float
     timeout_s: int
+    bucket: str | None
+    prefix: str
     invocations: dict[str, Invocation]
 
     @property
@@ -90,9 +99,21 @@ class Executor:
         self._lock = threading.Lock()
 
     def send(
-        self, *, region: str, instance_ids: list[str], comment: str, parameters: dict[str, list[str]], timeout_s: int
+        self,
+        *,
+        region: str,
+        instance_ids: list[str],
+        comment: str,
+        parameters: dict[str, list[str]],
+        timeout_s: int,
+        bucket: str | None = None,
+        prefix: str = "",
     ) -> Command:
-        """Begins to run `parameters["commands"]` on each instance; all must be running."""
+        """Begins to run `parameters["commands"]` on each instance; all must be running.
+
+        Args:
+            bucket, prefix: where the agent leaves the whole output, as the instance's role lets it.
+        """
         command = Command(
             command_id=str(uuid.uuid4()),
             region=region,
@@ -101,6 +122,8 @@ class Executor:
             parameters=parameters,
             requested=time.time(),
             timeout_s=timeout_s,
+            bucket=bucket,
+            prefix=prefix,
             invocations={identifier: Invocation(identifier) for identifier in instance_ids},
         )
         with self._lock:
@@ -174,7 +197,10 @@ class Executor:
             process.terminate()
             code, status = process.wait(), TIMED_OUT
         invocation.cancel.set()
-        invocation.stdout, invocation.stderr = parts.collect()
+        out, err = parts.collect()
+        invocation.stdout, invocation.stderr = _cut(out, STDOUT_CHARS), _cut(err, STDERR_CHARS)
+        invocation.stdout_url = _keep(command, node, "stdout", out)
+        invocation.stderr_url = _keep(command, node, "stderr", err)
         if process.stdin is not None:
             process.stdin.close()
         invocation.response_code = code if status in (SUCCESS, FAILED) else -1
@@ -183,28 +209,55 @@ class Executor:
 
 
 class _Output:
-    """Reads a process's two pipes to their ends, each up to what Run Command keeps."""
+    """Reads a process's two pipes to their ends, each up to what a file of output may hold here."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._texts = {"stdout": "", "stderr": ""}
         self._threads = [
-            threading.Thread(target=self._read, args=(name, getattr(process, name), most), daemon=True)
-            for name, most in (("stdout", STDOUT_CHARS), ("stderr", STDERR_CHARS))
+            threading.Thread(target=self._read, args=(name, getattr(process, name)), daemon=True)
+            for name in self._texts
         ]
         for thread in self._threads:
             thread.start()
 
-    def _read(self, name: str, pipe: object, most: int) -> None:
-        kept = ""
-        for line in pipe:  # type: ignore[attr-defined]
-            if len(kept) < most:
-                kept += line
-        self._texts[name] = kept if len(kept) <= most else kept[:most] + "\n---Output truncated---"
+    def _read(self, name: str, pipe: IO[str]) -> None:
+        kept, length = [], 0
+        for line in pipe:
+            if length < KEPT_CHARS:
+                kept.append(line)
+                length += len(line)
+        self._texts[name] = "".join(kept)
 
     def collect(self) -> tuple[str, str]:
         for thread in self._threads:
             thread.join(5.0)
         return self._texts["stdout"], self._texts["stderr"]
+
+
+def _cut(text: str, most: int) -> str:
+    """What an answer shows of it."""
+    return text if len(text) <= most else text[:most] + "\n---Output truncated---"
+
+
+def _keep(command: Command, node: Node, stream: str, text: str) -> str:
+    """Leaves a stream that isn't empty in the bucket; gives its address. Without permission there is none."""
+    if command.bucket is None or not text:
+        return ""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    parts = (
+        command.prefix,
+        command.command_id,
+        node.facts.instance_id,
+        "awsrunShellScript/0.awsrunShellScript",
+        stream,
+    )
+    key = "/".join(part for part in parts if part)
+    try:
+        node.s3.put_object(Bucket=command.bucket, Key=key, Body=text.encode())
+    except (ClientError, BotoCoreError) as error:
+        log.warning("the output of %s can't be kept: %s", command.command_id, error)
+    return f"https://s3.{command.region}.amazonaws.com/{command.bucket}/{key}"
 
 
 def _end_when_set(process: subprocess.Popen[str], cancel: threading.Event) -> None:

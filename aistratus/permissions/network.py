@@ -59,6 +59,7 @@ EC2: Table = {
     ),
     **_on("DescribeVpcAttribute", (t.VPC, "VpcId")),
     **_on("DescribeInstanceAttribute", (t.INSTANCE, "InstanceId")),
+    **_on("GetConsoleOutput", (t.INSTANCE, "InstanceId")),
     **_made("CreateVpc", t.VPC),
     **_made("CreateSubnet", t.SUBNET, there=(Check("ec2:CreateSubnet", t.VPC, "VpcId"),)),
     **_made("CreateInternetGateway", t.INTERNET_GATEWAY),

@@ -54,10 +54,11 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
     "secret": frozenset(
         {"secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds", "secretsmanager:PutSecretValue"}
     ),
-    "node": frozenset(
-        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances", "dynamodb:GetItem",
-         "dynamodb:UpdateItem"}
-    ),
+    "node": SIGN_IN
+    | {"ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances", "dynamodb:GetItem", "dynamodb:UpdateItem",
+       # how it is reached: commands and their output, sessions for SSH, the host key on the console
+       "ssm:DescribeInstanceInformation", "ssm:SendCommand", "ssm:ListCommands", "ssm:GetCommandInvocation",
+       "ssm:CancelCommand", "ssm:StartSession", "ec2:GetConsoleOutput", "s3:GetObject"},
     "cost": frozenset(
         {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StopInstances", "dynamodb:BatchGetItem",
          "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "budgets:DescribeBudget",
@@ -161,7 +162,7 @@ def kind_of(operation: str) -> str | None:
 
 ALSO_PROVISIONING: Final = frozenset(
     {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances",
-     "cognito-idp:AdminGetUser", "secretsmanager:DescribeSecret"}
+     "cognito-idp:AdminGetUser", "secretsmanager:DescribeSecret", "s3:GetObject"}
 )  # fmt: skip
 """Operations of single commands that reconcilers make too."""
 

@@ -118,6 +118,17 @@ DATA: Table = {
         Check("ssm:PutParameter", t.LEDGER, "Name"),
         tagging("ssm:AddTagsToResource", t.LEDGER, "Name", "Tags"),
     ),
+    # Run Command knows no resource but for sending; a command's id is nobody's name.
+    **listing("ssm", "DescribeInstanceInformation ListCommands GetCommandInvocation CancelCommand"),
+    "ssm:SendCommand": (
+        Check("ssm:SendCommand", t.RUN_SHELL_SCRIPT, "DocumentName"),
+        Check("ssm:SendCommand", t.INSTANCE, "InstanceIds"),
+        Check("ssm:SendCommand", t.BUCKET, "OutputS3BucketName", "OutputS3BucketName"),
+    ),
+    "ssm:StartSession": (
+        Check("ssm:StartSession", t.START_SSH_SESSION, "DocumentName"),
+        Check("ssm:StartSession", t.INSTANCE, "Target"),
+    ),
     **listing("secretsmanager", "ListSecrets"),
     **same(
         "secretsmanager",

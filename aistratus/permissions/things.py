@@ -103,6 +103,9 @@ LEDGER_PATH = _regional("ssm", "parameter{id}", "/tinyllama/{env}", "/tinyllama/
 """For what asks by the path of all."""
 IMAGE_PARAMETER = Thing("arn:{partition}:ssm:{region}::parameter{id}", ("/aws/service/*",))
 """AWS's own parameters, the same for every account."""
+RUN_SHELL_SCRIPT = Thing("arn:{partition}:ssm:{region}::document/{id}", ("AWS-RunShellScript",))
+START_SSH_SESSION = Thing("arn:{partition}:ssm:{region}::document/{id}", ("AWS-StartSSHSession",))
+"""Documents of AWS's own: what Run Command does on a node, and how a session reaches its sshd."""
 SECRET = _regional("secretsmanager", "secret:{id}", "tinyllama/{env}/*")
 
 # --- identity, code, API

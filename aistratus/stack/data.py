@@ -33,6 +33,7 @@ def declare_data(names: Names) -> Data:
         key="data",
         lifecycle=(
             LifecycleRule(id="prompts", prefix="prompts/", expire_days=30),
+            LifecycleRule(id="command-output", prefix="run-command/", expire_days=1),
             LifecycleRule(id="old-versions", prefix="", noncurrent_days=7, abort_multipart_days=2),
         ),
         policy=policies.tls_only(names, bucket_full_name),

@@ -1,4 +1,5 @@
-"""The network: the node stands in the public subnet behind a group without inbound rules; S3 is reached for free.
+"""The network: the node stands in the public subnet behind a group without inbound rules (`node.ssh_cidr` opens SSH for
+one address); S3 is reached for free.
 
 With NAT a new node stands in a private subnet. A node that is there stays where it was made, since it could only be
 made anew: `plan` shows nothing for it, and `up --replace` makes it where a new one would stand.
@@ -15,6 +16,7 @@ from aistratus.resources.network import (
     InternetGateway,
     NatGateway,
     RouteTable,
+    Rule,
     SecurityGroup,
     Subnet,
     Vpc,
@@ -67,7 +69,12 @@ def declare_network(settings: Settings) -> Network:
     s3_endpoint = GatewayEndpoint(
         key="s3_endpoint", vpc=Ref(vpc), service="s3", route_tables=(Ref(public_routes), Ref(private_routes))
     )
-    node_group = SecurityGroup(key="node_group", vpc=Ref(vpc), description="The node: no way in, every way out")
+    node_group = SecurityGroup(
+        key="node_group",
+        vpc=Ref(vpc),
+        description="The node: no way in, every way out",  # a group keeps its first description for life
+        ingress=_way_in(settings),
+    )
     wanted = (
         vpc, public, private_a, private_b, gateway, public_routes, *(nat if with_nat else ()), private_routes,
         s3_endpoint, node_group,
@@ -82,3 +89,11 @@ def declare_network(settings: Settings) -> Network:
         s3_endpoint=s3_endpoint,
         node_group=node_group,
     )
+
+
+def _way_in(settings: Settings) -> tuple[Rule, ...]:
+    """SSH from the one address that the settings name; nothing otherwise."""
+    node = settings.node
+    if node.ssh_cidr is None:
+        return ()
+    return (Rule("tcp", node.ssh_port, node.ssh_port, node.ssh_cidr, "SSH from node.ssh_cidr"),)

@@ -38,6 +38,8 @@ WITHOUT_RESOURCE_LEVEL = {
     "s3:ListAllMyBuckets", "secretsmanager:ListSecrets", "sqs:ListQueues", "sns:ListTopics", "events:ListRules",
     "cloudwatch:ListDashboards", "scheduler:ListScheduleGroups", "codebuild:ListProjects",
     "iam:ListOpenIDConnectProviders", "servicequotas:GetServiceQuota",
+    # Run Command's commands are no resources of IAM's; only sending one names a document and an instance.
+    "ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands",
     # Names a resource type, but is asked for all connections at once, so that no ARN would match.
     "codeconnections:ListConnections",
     # Knows topics, but the request names only the subscription, which is no resource of IAM's.
@@ -60,6 +62,8 @@ OPEN = {
     "arn:aws:apigateway:eu-central-1::/tags/*": "the path names the tagged ARN, which has no name of ours",
     "arn:aws:ec2:eu-central-1::image/ami-*": "any image may be in the settings",
     "arn:aws:ssm:eu-central-1::parameter/aws/service/*": "AWS's own, readable by everybody",
+    "arn:aws:ssm:eu-central-1::document/AWS-RunShellScript": "AWS's own; the instance is bound to our tags",
+    "arn:aws:ssm:eu-central-1::document/AWS-StartSSHSession": "likewise",
     "arn:aws:iam::123456789012:user/*": "only the caller's own policy is simulated, and it has no name of ours",
     "arn:aws:iam::123456789012:role/*": "likewise",
     "arn:aws:iam::123456789012:oidc-provider/*": "read, to find ours among the account's",

@@ -185,6 +185,9 @@ def test_a_file_that_is_wrong_is_refused_in_a_sentence(tmp_path: Path, text: str
         ('[auth]\noperator_email = "me"\n', "for example ann@example.com"),
         ('[delivery]\nrepository = "me"\n', "expected here: the GitHub repository, as owner/name; for example octo"),
         ('[node]\ncpu_type = "big"\n', "for example t3.small"),
+        ('[node]\nssh_cidr = "0.0.0.0/0"\n', "it opens one address only"),
+        ('[node]\nssh_cidr = "home"\n', "it has to be an IPv4 address, as 203.0.113.7"),
+        ('[node]\ntransport = "telnet"\n', "ssm"),
     ],
 )
 def test_what_is_allowed_is_told_in_words_of_the_file(tmp_path: Path, text: str, told: str) -> None:
@@ -292,7 +295,7 @@ def test_the_commented_file_changes_nothing_and_every_line_of_it_counts(tmp_path
 
 UNITS = (
     r"milliseconds|minutes|days|prompts a minute|requests a second|GiB|tokens|requests at once|surest|EUR|US dollars"
-    r"|YYYY|environments|images"
+    r"|YYYY|environments|images|TCP port"
 )
 
 

@@ -59,6 +59,8 @@ def _send(cloud: Cloud, executor: Executor) -> None:
             comment=self._get_param("Comment", ""),
             parameters=parameters,
             timeout_s=self._get_int_param("TimeoutSeconds") or 3600,
+            bucket=self._get_param("OutputS3BucketName"),
+            prefix=self._get_param("OutputS3KeyPrefix") or "",
         )
         return ActionResult({"Command": _command(command)})
 
@@ -268,9 +270,9 @@ def _invocation(command: Command, one: Invocation) -> dict[str, Any]:
         "Status": one.status,
         "StatusDetails": one.details,
         "StandardOutputContent": one.stdout,
-        "StandardOutputUrl": "",
+        "StandardOutputUrl": one.stdout_url,
         "StandardErrorContent": one.stderr,
-        "StandardErrorUrl": "",
+        "StandardErrorUrl": one.stderr_url,
     }
 
 
