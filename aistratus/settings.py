@@ -205,9 +205,7 @@ class NodeSettings(Section):
         default=None,
         description="the one IPv4 address from which SSH may come, as 203.0.113.7; none: no way in from outside",
     )
-    ssh_user: str = Field(
-        default="ec2-user", pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="the image's user that may use sudo"
-    )
+    ssh_user: str = Field(default="ec2-user", pattern=r"^\S{1,64}$", description="the image's user that may use sudo")
     ssh_port: int = Field(default=22, ge=1, le=65_535, description="TCP port of the image's sshd")
 
     @field_validator("ssh_cidr")

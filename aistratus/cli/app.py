@@ -15,7 +15,21 @@ from urllib.parse import urlsplit
 
 import typer
 
-from aistratus.cli import chat, cost, doctor, env, iam, init, lifecycle, local, logs, node, queue, secret, status
+from aistratus.cli import (
+    chat,
+    cost,
+    doctor,
+    env,
+    iam,
+    init,
+    lifecycle,
+    local,
+    logs,
+    node_reach,
+    queue,
+    secret,
+    status,
+)
 from aistratus.cli.options import Embedded, Group, Options, in_order, truthy
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
@@ -92,7 +106,7 @@ app.add_typer(secret.app, name="secret")
 app.add_typer(iam.app, name="iam")
 app.add_typer(local.app, name="local")
 app.add_typer(queue.app, name="queue")
-app.add_typer(node.app, name="node")
+app.add_typer(node_reach.app, name="node")  # the same as `node.app`, with what is registered there
 
 
 def main() -> None:
@@ -190,14 +204,16 @@ def _value(arguments: list[str], option: str) -> str | None:
 
 
 def _defaults() -> dict[str, Any]:
-    """The embedded cloud's env answers with the demo model unless the settings name another.
+    """The embedded cloud's env answers with the demo model unless the settings name another, and lets SSH in from here.
 
     With AWS_ENDPOINT_URL the env isn't embedded, but whoever points `local` at an endpoint means such a cloud too.
     """
+    from aistratus.local.sshd import PORT, user
     from aistratus.models import DEMO, demo_model
 
+    node = {"ssh_cidr": "127.0.0.1", "ssh_user": user(), "ssh_port": PORT}
     model = {"path": str(demo_model()), "name": DEMO.name, "context_tokens": DEMO.context_tokens, "temperature": 0.0}
-    return {LOCAL_ENV: {"model": model}}
+    return {LOCAL_ENV: {"model": model, "node": node}}
 
 
 def _embedded(settings: Settings) -> bool:

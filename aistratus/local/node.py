@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from aistratus.local import leash, node_commands
+from aistratus.local import leash, node_commands, node_system
 from aistratus.local.node_bootstrap import (
     BootstrapError,
     NodeConfiguration,
@@ -35,6 +35,7 @@ from aistratus.local.node_bootstrap import (
     read_manifest,
 )
 from aistratus.local.node_log import NodeLog
+from aistratus.local.sshd import BEGIN, END, PORT, Sshd, program
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ class InstanceFacts:
     instance_id: str
     region: str
     user_data: str
+    instance_type: str = ""
+    public_key: str = ""
+    """Whom its sshd lets in; empty for nobody."""
+    address: str = ""
+    """Where that listens; empty for nowhere."""
 
 
 class Nodes:
@@ -109,6 +115,15 @@ class Nodes:
         with self._lock:
             return self._nodes.get(instance_id)
 
+    def console(self, instance_id: str) -> str:
+        """What an instance's console shows."""
+        root = self._state_dir / instance_id / "root"
+        log, keys = root / "var/log/user-data.log", sorted(root.glob("etc/ssh/ssh_host_*_key.pub"))
+        shown = [log.read_text(errors="replace")] if log.is_file() else []
+        if keys:
+            shown += [f"{BEGIN}\n", *(key.read_text() for key in keys), f"{END}\n"]
+        return "".join(shown)
+
     def ids(self) -> list[str]:
         """Ids of the running instances."""
         with self._lock:
@@ -136,6 +151,9 @@ class Node:
         self._ending, self._wanted = threading.Event(), threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
+        self._sshd: Sshd | None = None
+        self._renew = False
+        """Is the worker's unit to be read anew before its next start?"""
 
     @property
     def root(self) -> Path:
@@ -147,16 +165,24 @@ class Node:
         return self.home / "worker.log"
 
     def start(self) -> None:
-        for folder in (self.root, self.home / "worker", self.home / "bundle"):
+        inside = [self.root / name for name in node_system.FOLDERS]
+        for folder in (self.root, self.home / "worker", self.home / "bundle", *inside):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        node_commands.install(self.home, self.worker_log)
-        self._wanted.set()
+        programs = node_system.programs(self.facts.instance_id, self.facts.instance_type)
+        node_commands.install(self.home, self.worker_log, programs)
+        shown = self.root / "var/log/aistratus/worker.log"
+        if not shown.is_symlink():
+            shown.symlink_to(self.worker_log)
+        self._want(True)
+        self._listen()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"node-{self.facts.instance_id}")
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM to the worker, SIGKILL after `grace_s` seconds; returns when the node's thread has ended."""
         self._ending.set()
+        if self._sshd is not None:
+            self._sshd.close()
         self._end_worker(grace_s)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(grace_s)
@@ -164,7 +190,31 @@ class Node:
     def command_environment(self) -> dict[str, str]:
         """Environment of commands that the operator runs on the node."""
         own = str(node_commands.folder(self.home))
-        return self._environment() | {"PATH": os.pathsep.join([own, os.environ.get("PATH", os.defpath)])}
+        path = os.pathsep.join([own, os.environ.get("PATH", os.defpath)])
+        return self._environment() | {"PATH": path, "NODE_ROOT": str(self.root)}
+
+    def _listen(self) -> None:
+        """Lets the operator in by SSH, where this computer has a server and the instance a key."""
+        sshd = program()
+        if sshd is None or not self.facts.public_key or not self.facts.address:
+            return
+        try:
+            self._sshd = Sshd(
+                sshd=sshd,
+                listen=(self.facts.address, PORT),
+                folder=self.home / "sshd",
+                host_key=self.root / "etc/ssh/ssh_host_ed25519_key",
+                authorized=self.facts.public_key,
+                environment=self.command_environment(),
+                root=self.root,
+            )
+        except OSError as error:
+            log.warning("node %s has no SSH: %s", self.facts.instance_id, error)
+
+    def _want(self, wanted: bool) -> None:
+        """Is the worker to run?"""
+        (self._wanted.set if wanted else self._wanted.clear)()
+        node_commands.tell(self.home, active=wanted)
 
     def _run(self) -> None:
         configuration = read_configuration(self.facts.user_data)
@@ -248,10 +298,12 @@ class Node:
                 continue
             if len(starts) == starts.maxlen and time.monotonic() - starts[0] < START_LIMIT[1]:
                 note.line(f"the worker ended {START_LIMIT[0]} times within {START_LIMIT[1]:.0f} s; it stays down")
-                self._wanted.clear()
+                self._want(False)
                 starts.clear()
                 continue
             starts.append(time.monotonic())
+            if self._renew:
+                self._renew, ready = False, self._launched() or ready
             if self._work(ready, note) == POWER_OFF and not self._ending.is_set():
                 note.line("the worker asked for the machine to be switched off")
                 self._ending.set()
@@ -282,6 +334,7 @@ class Node:
             start_new_session=True,
         )
         self._process = process
+        node_commands.tell(self.home, active=True, pid=process.pid)
         assert process.stdout is not None
         reader = threading.Thread(target=note.follow, args=(process.stdout,), daemon=True)
         reader.start()
@@ -300,13 +353,20 @@ class Node:
             self._ending.set()
             self.power_off()
         elif verb == "stop":
-            self._wanted.clear()
+            self._want(False)
             self._end_worker(STOP_GRACE_S)
-        elif verb == "start":
-            self._wanted.set()
-        elif verb in ("restart", "reboot"):
-            self._wanted.set()
-            self._end_worker(STOP_GRACE_S)
+        elif verb in ("start", "restart", "reboot"):
+            self._renew = True
+            self._want(True)
+            if verb != "start":
+                self._end_worker(STOP_GRACE_S)
+
+    def _launched(self) -> Prepared | None:
+        """The worker that the bootstrap script has installed, if it ran here."""
+        ready = node_system.unit(self.root)
+        if ready is not None:
+            self._check_origin(ready.bundle)
+        return ready
 
     def _end_worker(self, grace_s: float) -> None:
         if self._process is not None:

@@ -25,6 +25,8 @@ import psutil
 
 log = logging.getLogger(__name__)
 
+BEGIN, END = "-----BEGIN SSH HOST KEY KEYS-----", "-----END SSH HOST KEY KEYS-----"
+"""Between these lines cloud-init prints a machine's host keys to its console. Source: its "Keys to Console"."""
 PORT: Final = 22_022
 """Ordinary users may listen there."""
 KNOWN_PLACES: Final = os.pathsep.join((os.defpath, "/usr/sbin", "/usr/local/sbin", "/sbin"))
@@ -58,6 +60,14 @@ exec /bin/bash
 def program() -> str | None:
     """OpenSSH's server, which is mostly in a folder that isn't on an ordinary user's PATH."""
     return shutil.which("sshd", path=os.pathsep.join((os.environ.get("PATH", ""), KNOWN_PLACES)))
+
+
+def user() -> str:
+    """Whoever runs this: nobody else can sign in at a server that isn't root's."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a number without a name, as in some containers
+        return str(os.getuid())
 
 
 def address(instance_id: str) -> str:
@@ -99,7 +109,7 @@ class Sshd:
         configuration = folder / "sshd_config"
         configuration.write_text(
             _CONFIGURATION.format(
-                host_key=host_key, authorized=folder / "authorized_keys", user=getpass.getuser(), session=session
+                host_key=host_key, authorized=folder / "authorized_keys", user=user(), session=session
             )
         )
         if os.geteuid() == 0:  # it insists on this folder then; packages leave its making to the service

@@ -7,8 +7,17 @@
 # when a role, a package or the network isn't there yet. So that one run only leaves a service behind, which takes the
 # user data as it is then and runs it as `node.sh boot`; `systemctl restart aistratus-node` does the same at any time.
 # Source: EC2 user guide, "Run commands when you launch an EC2 instance": "only during the first boot cycle".
+#
+# `aistratus node launch` runs it as `launch`: the same, but whoever waits hears it. Each step ends with a line
+# `step NAME kept|changed MILLISECONDS`. NODE_ROOT is where the machine's files are: empty on a machine of its own.
 set -euo pipefail
-exec > >(tee /var/log/user-data.log | logger -t user-data -s 2>/dev/console) 2>&1
+readonly ROOT=${NODE_ROOT-}
+if [[ ${1-} == launch ]]; then
+  exec > >(tee -a "$ROOT/var/log/user-data.log") 2>&1
+  trap 'exec >&- 2>&-; wait '"$!" EXIT # what was said last is still on its way
+else
+  exec > >(tee "$ROOT/var/log/user-data.log" | logger -t user-data -s 2>/dev/console) 2>&1
+fi
 
 # --- configuration
 NODE_BUCKET=''
@@ -16,24 +25,42 @@ NODE_MANIFEST_KEY=''
 NODE_REGION=''
 # --- end of configuration
 
-readonly HOME_DIR=/opt/aistratus STATE_DIR=/var/lib/aistratus LOG_DIR=/var/log/aistratus
+readonly HOME_DIR=$ROOT/opt/aistratus STATE_DIR=$ROOT/var/lib/aistratus LOG_DIR=$ROOT/var/log/aistratus
+readonly UNITS=$ROOT/etc/systemd/system
 export AWS_DEFAULT_REGION="$NODE_REGION"
 # The SDK asks the metadata service once and for a second; credentials of a new role may take longer.
 export AWS_METADATA_SERVICE_TIMEOUT=2 AWS_METADATA_SERVICE_NUM_ATTEMPTS=15
 
-if [[ ${1-} != boot ]]; then
+verdict=kept began=${EPOCHREALTIME/[^0-9]/}
+step() { # NAME: it has ended
+  local now=${EPOCHREALTIME/[^0-9]/}
+  echo "step $1 $verdict $(((now - began) / 1000))"
+  verdict=kept began=$now
+}
+
+replace() { # FILE [MODE]: makes it what comes in; fails where it is that already
+  { cat >"$1.new" && chmod "${2-0644}" "$1.new"; } || exit 1
+  if cmp -s "$1.new" "$1"; then
+    rm "$1.new"
+    return 1
+  fi
+  mv "$1.new" "$1"
+  verdict=changed
+}
+
+boot_service() { # what runs at every boot, made if it isn't there
   install -d -m 0755 "$HOME_DIR"
-  cat >"$HOME_DIR/boot" <<'BOOT'
+  replace "$HOME_DIR/boot" 0755 <<'BOOT' || :
 #!/bin/bash
 set -euo pipefail
+home=${NODE_ROOT-}/opt/aistratus
 metadata=http://169.254.169.254/latest
 token=$(curl --fail --silent --retry 10 --retry-connrefused -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' $metadata/api/token)
-curl --fail --silent -H "X-aws-ec2-metadata-token: $token" --output /opt/aistratus/node.sh.new $metadata/user-data
-mv /opt/aistratus/node.sh.new /opt/aistratus/node.sh
-exec bash /opt/aistratus/node.sh boot
+curl --fail --silent -H "X-aws-ec2-metadata-token: $token" --output "$home/node.sh.new" $metadata/user-data
+mv "$home/node.sh.new" "$home/node.sh"
+exec bash "$home/node.sh" boot
 BOOT
-  chmod 0755 "$HOME_DIR/boot"
-  cat >/etc/systemd/system/aistratus-node.service <<'UNIT'
+  replace "$UNITS/aistratus-node.service" <<UNIT || return 0
 [Unit]
 Description=Aistratus node: the worker and model that the manifest names
 After=network-online.target
@@ -42,7 +69,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=/opt/aistratus/boot
+ExecStart=$HOME_DIR/boot
 Restart=on-failure
 RestartSec=20
 
@@ -51,8 +78,22 @@ WantedBy=multi-user.target
 UNIT
   systemctl daemon-reload
   systemctl enable --quiet aistratus-node.service
-  systemctl start --no-block aistratus-node.service
-  exit 0
+}
+
+case ${1-} in
+  boot) ;;
+  launch) boot_service ;;
+  *)
+    boot_service
+    systemctl start --no-block aistratus-node.service
+    exit 0
+    ;;
+esac
+
+exec 9>"$HOME_DIR/lock"
+if ! flock -n 9; then # a boot may be under way
+  echo "another run is under way; waiting for its end"
+  flock 9
 fi
 
 fetch() { # KEY FILE: a file of the bucket, whole or not at all
@@ -69,14 +110,14 @@ matches() { # SHA256 FILE
   [[ -f $2 ]] && echo "$1  $2" | sha256sum --check --status
 }
 
-ship_log() { # LOG_GROUP INSTANCE_ID: what the worker writes goes to its log group, and is kept here for a while
-  local agent=/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
+metadata() { # PATH: what the instance's metadata say
+  curl --fail --silent -H "X-aws-ec2-metadata-token: $token" "http://169.254.169.254/latest/meta-data/$1"
+}
+
+ship_log() { # LOG_GROUP INSTANCE_ID: what the worker and this script write goes to the log group, and is kept here for a while
+  local agent=$ROOT/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
   [[ -x $agent ]] || dnf install -y -q amazon-cloudwatch-agent logrotate || return
-  cat >"$HOME_DIR/log-agent.json" <<AGENT
-{"agent": {"region": "$NODE_REGION"}, "logs": {"logs_collected": {"files": {"collect_list": [
-  {"file_path": "$LOG_DIR/worker.log", "log_group_name": "$1", "log_stream_name": "$2"}]}}}}
-AGENT
-  cat >/etc/logrotate.d/aistratus <<ROTATE
+  replace "$ROOT/etc/logrotate.d/aistratus" <<ROTATE || :
 $LOG_DIR/worker.log {
   size 10M
   rotate 2
@@ -84,18 +125,56 @@ $LOG_DIR/worker.log {
   missingok
 }
 ROTATE
-  "$agent" -a fetch-config -m ec2 -s -c "file:$HOME_DIR/log-agent.json" >/dev/null
+  # The agent remembers its configuration and is started by the system; it is only told of a new one.
+  replace "$HOME_DIR/log-agent.json" <<AGENT || return 0
+{"agent": {"region": "$NODE_REGION"}, "logs": {"logs_collected": {"files": {"collect_list": [
+  {"file_path": "$LOG_DIR/worker.log", "log_group_name": "$1", "log_stream_name": "$2"},
+  {"file_path": "$ROOT/var/log/user-data.log", "log_group_name": "$1", "log_stream_name": "$2/bootstrap"}]}}}}
+AGENT
+  "$agent" -a fetch-config -m ec2 -s -c "file:$HOME_DIR/log-agent.json" >/dev/null || {
+    rm -f "$HOME_DIR/log-agent.json" # so that the next run tells it again
+    return 1
+  }
 }
 
-command -v python3.11 >/dev/null || dnf install -y -q python3.11 python3.11-pip
-id aistratus >/dev/null 2>&1 || useradd --system --home-dir "$STATE_DIR" --shell /usr/sbin/nologin aistratus
+gpu_libraries() { # NVIDIA's driver and what the engine's CUDA library links to (CUDA 12)
+  # Source: NVIDIA's driver installation guide, Amazon Linux 2023, compute-only; ctransformers' wheel.
+  local repository=https://developer.download.nvidia.com/compute/cuda/repos/amzn2023/x86_64/cuda-amzn2023.repo
+  nvidia-smi >/dev/null 2>&1 && ldconfig -p | grep libcublas.so.12 >/dev/null && return
+  verdict=changed
+  dnf install -y -q dkms "kernel-devel-uname-r == $(uname -r)" "kernel-modules-extra-$(uname -r)" &&
+    dnf config-manager -q --add-repo "$repository" &&
+    dnf module enable -y -q nvidia-driver:open-dkms &&
+    dnf install -y -q nvidia-driver-cuda kmod-nvidia-open-dkms cuda-cudart-12-9 libcublas-12-9 &&
+    ldconfig && modprobe nvidia && nvidia-smi >/dev/null
+}
+
+token=$(curl --fail --silent -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' http://169.254.169.254/latest/api/token)
+instance_id=$(metadata instance-id)
+instance_type=$(metadata instance-type)
+
+command -v python3.11 >/dev/null || { verdict=changed && dnf install -y -q python3.11 python3.11-pip; }
+id aistratus >/dev/null 2>&1 || {
+  verdict=changed && useradd --system --home-dir "$STATE_DIR" --shell /usr/sbin/nologin aistratus
+}
 install -d -m 0755 "$HOME_DIR" "$HOME_DIR/models" "$LOG_DIR"
 install -d -m 0700 -o aistratus -g aistratus "$STATE_DIR"
+step system
+
+gpu_layers=0
+case $instance_type in
+  g[0-9]* | p[0-9]*)
+    # A node without its GPU still answers, slower.
+    if gpu_libraries; then gpu_layers=1000; else echo "the GPU can't be used; the model runs on the processor"; fi
+    step gpu
+    ;;
+esac
 
 fetch "$NODE_MANIFEST_KEY" "$HOME_DIR/manifest.json"
 bundle_sha=$(field 'm["bundle"]["sha256"]')
 release="$HOME_DIR/releases/$bundle_sha"
 if [[ ! -d $release ]]; then
+  verdict=changed
   fetch "$(field 'm["bundle"]["key"]')" "$HOME_DIR/worker.zip"
   matches "$bundle_sha" "$HOME_DIR/worker.zip" || { echo "worker.zip isn't what the manifest names"; exit 1; }
   rm -rf "$release.part"
@@ -104,10 +183,12 @@ if [[ ! -d $release ]]; then
   "$release.part/venv/bin/pip" install --quiet --no-deps --require-hashes --only-binary :all: -r "$release.part/requirements.txt"
   mv "$release.part" "$release"
 fi
+step worker
 
 model_sha=$(field 'm["model"]["sha256"]')
 model="$HOME_DIR/models/$model_sha.gguf"
 if ! matches "$model_sha" "$model"; then
+  verdict=changed
   stored="models/$model_sha.gguf"
   if ! fetch "$stored" "$model"; then
     # A whole file can't be continued (416), and a connection that breaks off is tried again only when told so.
@@ -121,8 +202,8 @@ if ! matches "$model_sha" "$model"; then
   matches "$model_sha" "$model" || { rm -f "$model"; echo "the model isn't what the manifest names"; exit 1; }
 fi
 
-token=$(curl --fail --silent -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)
-instance_id=$(curl --fail --silent -H "X-aws-ec2-metadata-token: $token" http://169.254.169.254/latest/meta-data/instance-id)
+step model
+
 {
   field '"\n".join(f"{k}={v}" for k, v in m["environment"].items())'
   echo "AWS_REGION=$NODE_REGION"
@@ -132,9 +213,12 @@ instance_id=$(curl --fail --silent -H "X-aws-ec2-metadata-token: $token" http://
   echo "WORKER_CONTEXT_TOKENS=$(field 'm["model"]["context_tokens"]')"
   echo "WORKER_INSTANCE_ID=$instance_id"
   echo "WORKER_STATE_DIR=$STATE_DIR"
-} >"$HOME_DIR/worker.env.new"
+  echo "WORKER_GPU_LAYERS=$gpu_layers"
+} >"$HOME_DIR/worker.env.draft"
+replace "$HOME_DIR/worker.env" <"$HOME_DIR/worker.env.draft" || :
+rm "$HOME_DIR/worker.env.draft"
 
-cat >"$HOME_DIR/aistratus-worker.service.new" <<UNIT
+replace "$UNITS/aistratus-worker.service" <<UNIT || :
 [Unit]
 Description=Aistratus worker
 After=network-online.target
@@ -161,15 +245,17 @@ ReadWritePaths=$STATE_DIR
 WantedBy=multi-user.target
 UNIT
 
-unit=/etc/systemd/system/aistratus-worker.service
-if ! cmp -s "$HOME_DIR/worker.env.new" "$HOME_DIR/worker.env" || ! cmp -s "$HOME_DIR/aistratus-worker.service.new" "$unit"; then
-  install -m 0644 "$HOME_DIR/worker.env.new" "$HOME_DIR/worker.env"
-  install -m 0644 "$HOME_DIR/aistratus-worker.service.new" "$unit"
+# What runs is written down after its start: a run that is cut off before leaves that to the next.
+wanted=$(cat "$HOME_DIR/worker.env" "$UNITS/aistratus-worker.service" | sha256sum)
+if [[ ! -f $HOME_DIR/running || $(<"$HOME_DIR/running") != "$wanted" ]]; then
+  verdict=changed
   systemctl daemon-reload
   systemctl enable --quiet aistratus-worker.service
   systemctl restart aistratus-worker.service
+  echo "$wanted" >"$HOME_DIR/running"
 fi
-systemctl is-active --quiet aistratus-worker.service || systemctl start aistratus-worker.service
+systemctl is-active --quiet aistratus-worker.service || { verdict=changed && systemctl start aistratus-worker.service; }
+step service
 
 # What no longer runs makes room for what comes.
 find "$HOME_DIR/releases" -mindepth 1 -maxdepth 1 ! -name "$bundle_sha" -exec rm -rf {} +
@@ -178,4 +264,5 @@ find "$HOME_DIR/models" -mindepth 1 ! -name "$model_sha.gguf" -delete
 log_group=$(field 'm["environment"].get("WORKER_LOG_GROUP")')
 # A node without its log still answers.
 [[ -z $log_group ]] || ship_log "$log_group" "$instance_id" || echo "the worker's log can't be shipped"
+step log
 echo "node ready"

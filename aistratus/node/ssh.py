@@ -98,19 +98,21 @@ class SshTransport:
 
     def run(self, script: str, *, within: float = RUN_WITHIN_S, heard: Heard | None = None) -> Done:
         """See `Transport.run`."""
-        pieces: list[str] = []
+        out: list[str] = []
+        err: list[str] = []
+        if heard is None:
+            return Done(self.stream(script, out.append, err.append, within=within), "".join(out), "".join(err))
 
         def hear(piece: str) -> None:
-            pieces.append(piece)
-            if heard is not None:
-                heard(piece)
+            out.append(piece)
+            heard(piece)
 
-        channel = self._begin(f"bash -c {shlex.quote(LEASH)} leash {shlex.quote(script)}", joined=heard is not None)
-        if heard is not None:
-            return Done(self._follow(channel, hear, hear, within), "".join(pieces), "")
-        err: list[str] = []
-        code = self._follow(channel, pieces.append, err.append, within)
-        return Done(code, "".join(pieces), "".join(err))
+        return Done(self.stream(script, hear, None, within=within), "".join(out), "")
+
+    def stream(self, script: str, out: Heard, err: Heard | None, *, within: float = RUN_WITHIN_S) -> int:
+        """As `run`, with both streams told as they come; without `err` they are one. Gives the exit status."""
+        channel = self._begin(f"bash -c {shlex.quote(LEASH)} leash {shlex.quote(script)}", joined=err is None)
+        return self._follow(channel, out, err or out, within)
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """See `Transport.put`."""
@@ -136,6 +138,18 @@ class SshTransport:
             yield from pieces
             pieces.clear()
         yield from pieces
+
+    def shell(self, terminal: str, columns: int, rows: int) -> paramiko.Channel:
+        """A login shell of the image's user at a terminal of this kind and size."""
+        import paramiko
+
+        try:
+            channel = self._connected().open_session(timeout=HANDSHAKE_S)
+            channel.get_pty(terminal, columns, rows)
+            channel.invoke_shell()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._broken(error) from error
+        return channel
 
     def close(self) -> None:
         """Ends the connection, and with it whatever runs."""

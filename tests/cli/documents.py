@@ -77,6 +77,21 @@ NODE = document(
     node=table(state=TEXT, type=TEXT, heartbeat_age_s={"type": ["number", "null"]}, model=MAYBE_TEXT),
 )
 
+LAUNCH = document(
+    env=TEXT,
+    instance=TEXT,
+    transport={"enum": ["ssm", "ssh"]},
+    changed={"type": "boolean"},
+    steps={"type": "array", "items": table(name=TEXT, changed={"type": "boolean"}, seconds=SECONDS)},
+    worker=table(model=TEXT, tokens_per_second=SECONDS),
+    answer=table(job_id=TEXT, model=TEXT, text=TEXT, seconds=SECONDS),
+    seconds=SECONDS,
+)
+
+NODE_COMMAND = document(
+    env=TEXT, transport={"enum": ["ssm", "ssh"]}, code={"type": "integer"}, stdout=TEXT, stderr=TEXT
+)
+
 MAYBE_SECONDS = {"type": ["number", "null"], "minimum": 0}
 QUEUE_HEALTH = document(
     env=TEXT, depth=COUNT, in_flight=COUNT, dead=COUNT, oldest_age_s=MAYBE_SECONDS, heartbeat_age_s=MAYBE_SECONDS

@@ -4,15 +4,17 @@ dnf, the metadata, the AWS command line) are small programs that do the least of
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,15 @@ SHA256 = hashlib.sha256(MODEL).hexdigest()
 
 PROGRAMS = {
     "logger": "cat >/dev/null",
-    "id": "exit 1",
-    "useradd": "",
-    "dnf": "",
+    "id": "[[ -e $ROOT/user ]]",
+    "useradd": 'touch "$ROOT/user"',
+    "dnf": """
+        [[ $* != *cloudwatch* ]] || { agent=$ROOT/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
+        mkdir -p "${agent%/*}"; printf '#!/bin/bash\\necho "agent $*" >>"$ROOT/asked"' >"$agent"; chmod +x "$agent"; }
+    """,
+    "nvidia-smi": "[[ -e $ROOT/driver ]]",
+    "ldconfig": "[[ ! -e $ROOT/driver ]] || echo libcublas.so.12",
+    "modprobe": 'touch "$ROOT/driver"',
     "install": """
         given=(); while (($#)); do case $1 in -o|-g) shift 2;; *) given+=("$1"); shift;; esac; done
         PATH=/usr/bin:/bin exec install "${given[@]}"
@@ -59,6 +67,7 @@ PROGRAMS = {
         case $url in
           */api/token) echo token;;
           */instance-id) echo i-1;;
+          */instance-type) cat "$ROOT/type";;
           */user-data) cp "$ROOT/user-data" "$out";;
           *) cp "$ROOT/public-model" "$out";;
         esac
@@ -91,16 +100,19 @@ class Machine:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
-    def run(self, script: Path, *arguments: str) -> tuple[int, list[str]]:
-        """Exit status, and what was asked of the machine's programs."""
+    def run(self, script: Path, *arguments: str, heard: list[str] | None = None) -> tuple[int, list[str]]:
+        """Exit status, and what was asked of the machine's programs; `heard` gets what was said."""
         asked = self.root / "asked"
         asked.write_text("")
         environment = {
             "PATH": f"{self.root}/bin:{os.environ['PATH']}",
             "ROOT": str(self.root),
+            "NODE_ROOT": str(self.root),
             "PYTHON": sys.executable,
         }
         done = subprocess.run(["bash", script, *arguments], env=environment, check=False, capture_output=True)
+        if heard is not None:
+            heard += done.stdout.decode().splitlines()
         return done.returncode, asked.read_text().splitlines()
 
     def boot(self) -> tuple[int, list[str]]:
@@ -122,8 +134,9 @@ def machine(tmp_path: Path) -> Machine:
     for folder in ("etc/systemd/system", "etc/logrotate.d", "var/log", "var/lib"):
         (tmp_path / folder).mkdir(parents=True)
     text = user_data(bucket="bucket", region="eu-central-1").replace("/dev/console", "/dev/null")
-    (tmp_path / "user-data").write_text(re.sub(r"/(opt|var|etc)/", rf"{tmp_path}/\1/", text))
+    (tmp_path / "user-data").write_text(text)
     (tmp_path / "public-model").write_bytes(MODEL)
+    (tmp_path / "type").write_text("t3.small")
     machine = Machine(tmp_path)
     machine.bundle("first")
     return machine
@@ -196,3 +209,74 @@ def test_a_model_that_is_not_the_named_one_fails_the_boot_so_that_it_is_tried_ag
     assert not list((machine.root / "opt/aistratus/models").iterdir())
     (machine.root / "public-model").write_bytes(MODEL)
     assert machine.boot()[0] == 0
+
+
+def steps(heard: list[str]) -> dict[str, str]:
+    """What each step did; how long it took stands behind."""
+    told = [line.split() for line in heard if line.startswith("step ")]
+    assert all(milliseconds.isdigit() for *_, milliseconds in told)
+    return {name: verdict for _, name, verdict, _ in told}
+
+
+def test_a_launch_tells_its_steps_and_the_second_one_changes_and_restarts_nothing(machine: Machine) -> None:
+    """Also where cloud-init never ran."""
+    heard: list[str] = []
+    status, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert status == 0, heard
+    assert steps(heard) == dict.fromkeys(("system", "worker", "model", "service", "log"), "changed")
+    assert "systemctl enable --quiet aistratus-node.service" in asked
+    assert heard[-1] == "node ready" == machine.read("var/log/user-data.log").splitlines()[-1]
+    groups = json.loads(machine.read("opt/aistratus/log-agent.json"))["logs"]["logs_collected"]["files"]["collect_list"]
+    assert [one["log_stream_name"] for one in groups] == ["i-1", "i-1/bootstrap"]
+
+    files = {path: path.stat().st_mtime_ns for path in (machine.root / "opt").rglob("*") if path.is_file()}
+    heard.clear()
+    status, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert status == 0
+    assert set(steps(heard).values()) == {"kept"}
+    assert [line for line in asked if line.startswith(("systemctl", "dnf", "pip", "agent", "useradd"))] == [
+        "systemctl is-active --quiet aistratus-worker.service"
+    ]
+    now = {path: path.stat().st_mtime_ns for path in (machine.root / "opt").rglob("*") if path.is_file()}
+    assert {path.name for path in now if now[path] != files.get(path)} == {"manifest.json", "lock"}
+
+
+def test_a_run_that_is_cut_off_before_the_restart_leaves_it_to_the_next(machine: Machine) -> None:
+    machine.run(machine.root / "user-data", "launch")
+    (machine.root / "opt/aistratus/running").unlink()
+    _, asked = machine.run(machine.root / "user-data", "launch")
+    assert "systemctl restart aistratus-worker.service" in asked
+
+
+def test_what_a_gpu_needs_is_installed_once_and_on_a_machine_with_one_only(machine: Machine) -> None:
+    (machine.root / "type").write_text("g4dn.xlarge")
+    heard: list[str] = []
+    _, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert steps(heard)["gpu"] == "changed"
+    assert [line for line in asked if "nvidia-driver-cuda" in line and "libcublas-12" in line]
+    assert "WORKER_GPU_LAYERS=1000" in machine.read("opt/aistratus/worker.env")
+    heard.clear()
+    _, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert steps(heard)["gpu"] == "kept" and not [line for line in asked if line.startswith("dnf")]
+
+    (machine.root / "type").write_text("t3.small")
+    (machine.root / "driver").unlink()
+    heard.clear()
+    machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert "gpu" not in steps(heard)
+    assert "WORKER_GPU_LAYERS=0" in machine.read("opt/aistratus/worker.env")
+
+
+def test_two_runs_at_once_are_one_after_the_other(machine: Machine) -> None:
+    lock = machine.root / "opt/aistratus/lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as file, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        heard: list[str] = []
+        run = pool.submit(machine.run, machine.root / "user-data", "launch", heard=heard)
+        log = machine.root / "var/log/user-data.log"
+        while not (log.exists() and "another run is under way" in log.read_text()) and not run.done():
+            time.sleep(0.01)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert run.result()[0] == 0
+    assert "another run is under way; waiting for its end" in heard

@@ -18,8 +18,10 @@ from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
+from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 
+from aistratus.local import sshd
 from aistratus.local.node import InstanceFacts
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
@@ -51,6 +53,7 @@ def mend(cloud: Cloud) -> None:
     _stop(lives)
     _terminate(lives)
     _reboot(lives)
+    _console(cloud)
     _answers()
 
 
@@ -70,7 +73,14 @@ class Lives:
         user_data = ""
         if instance.user_data is not None:
             user_data = _decoded(instance.user_data)
-        facts = InstanceFacts(instance_id=instance.id, region=instance.ec2_backend.region_name, user_data=user_data)
+        facts = InstanceFacts(
+            instance_id=instance.id,
+            region=instance.ec2_backend.region_name,
+            user_data=user_data,
+            instance_type=instance.instance_type,
+            public_key=_public_key(instance),
+            address=_give_address(instance),
+        )
         self._cloud.nodes.boot(facts, lambda: self._switched_itself_off(instance))
         self._later(lambda: self._move(instance, PENDING, RUNNING))
 
@@ -116,6 +126,29 @@ class Lives:
     @staticmethod
     def _later(action: Callable[[], None]) -> None:
         threading.Thread(target=action, daemon=True, name="instance-state").start()
+
+
+def _console(cloud: Cloud) -> None:
+    """What the node has said: the log of the bootstrap script, and its host keys as cloud-init prints them."""
+
+    @wrap(General, "get_console_output")
+    def get_console_output(original: Any, self: Any) -> ActionResult:
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        output = base64.b64encode(cloud.nodes.console(instance.id).encode()).decode()
+        return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
+
+
+def _public_key(instance: Instance) -> str:
+    pair = instance.ec2_backend.key_pairs.get(instance.key_name or "")
+    return "" if pair is None else pair.material_public.decode(errors="replace")
+
+
+def _give_address(instance: Instance) -> str:
+    """The public address, if it has one, is the node's own on the loopback: DescribeInstances tells it."""
+    if not instance.nics or not instance.nics[0].public_ip:
+        return ""
+    instance.nics[0].public_ip = sshd.address(instance.id)
+    return str(instance.nics[0].public_ip)
 
 
 def _decoded(user_data: Any) -> str:

@@ -1,0 +1,130 @@
+"""`aistratus node launch|ssh|logs`: the bootstrap script really runs on the embedded node, both ways."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import pexpect
+import pytest
+from cli_parts import WITHIN_S, Person, ended, eventually, program
+from conftest import Built
+from documents import ERROR, LAUNCH, NODE_COMMAND
+
+from aistratus.local import sshd
+from aistratus.node.keys import public_key
+
+pytestmark = pytest.mark.xdist_group("cli")
+
+with_sshd = pytest.mark.skipif(sshd.program() is None, reason="OpenSSH's server isn't installed")
+
+
+def keys(person: Person) -> Path:
+    return person.home / ".local/share/aistratus/keys"
+
+
+def launched(said: Any) -> dict[str, Any]:
+    assert said.code == 0, said.words
+    fastjsonschema.validate(LAUNCH, said.document)
+    document: dict[str, Any] = said.document
+    assert document["worker"]["model"] == document["answer"]["model"] == "aistratus-demo"
+    assert document["worker"]["tokens_per_second"] > 0 and document["answer"]["text"]
+    assert [step["name"] for step in document["steps"]] == ["system", "worker", "model", "service", "log"]
+    return document
+
+
+@with_sshd
+def test_a_launch_ends_with_a_worker_that_answers_and_the_next_one_changes_nothing(built: Built) -> None:
+    person = built.person
+    first = launched(person.run("node", "launch", "--transport", "ssm", "-o", "json"))
+    assert (first["transport"], first["changed"]) == ("ssm", True)
+    pid = person.run("node", "ssh", "--", 'cat "$NODE_ROOT/../worker.pid"').out
+
+    again = launched(person.run("node", "launch", "--transport", "ssh", "-o", "json"))
+    assert (again["transport"], again["changed"]) == ("ssh", False)
+    assert not [step for step in again["steps"] if step["changed"]]
+    assert person.run("node", "ssh", "--", 'cat "$NODE_ROOT/../worker.pid"').out == pid  # nothing was restarted
+    told = person.run("node", "launch")
+    assert "the node was launched already: nothing was changed; its worker answers with aistratus-demo" in told.out
+
+    # What somebody has taken away comes back by SSH alone, and the worker runs from it.
+    person.run("node", "ssh", 'rm -rf "$NODE_ROOT/opt/aistratus/running" && systemctl stop aistratus-worker')
+    by_ssh = launched(person.run("node", "launch", "--transport", "ssh", "-o", "json"))
+    assert [step["name"] for step in by_ssh["steps"] if step["changed"]] == ["service"]
+
+
+@pytest.mark.parametrize("way", ["ssm", pytest.param("ssh", marks=with_sshd)])
+def test_a_command_on_the_node_tells_both_streams_and_its_status(built: Built, way: str) -> None:
+    said = built.person.run("node", "ssh", "--transport", way, "echo out; echo err >&2; exit 4")
+    assert (said.code, said.out) == (4, "out\n")
+    assert said.err.splitlines()[-1] == "err"
+    words = built.person.run("node", "ssh", "-o", "json", "--transport", way, "--", "printf", "%s;", "a b", "$c")
+    fastjsonschema.validate(NODE_COMMAND, words.document)
+    assert (words.document["stdout"], words.document["transport"]) == ("a b;$c;", way)
+
+
+@with_sshd
+def test_another_host_key_is_refused_and_nothing_is_sent(built: Built, tmp_path: Path) -> None:
+    assert built.person.run("node", "ssh", "--transport", "ssh", "true").code == 0
+    (pins,) = keys(built.person).glob("*.hosts")
+    assert pins.stat().st_mode & 0o777 == 0o600
+    before = pins.read_text()
+    instance, kind, _ = before.split()
+    other_key = public_key("other", tmp_path).split()[1]
+    pins.write_text(f"{instance} {kind} {other_key}\n")
+    try:
+        said = built.person.run("node", "ssh", "--transport", "ssh", "-o", "json", "touch never")
+        fastjsonschema.validate(ERROR, said.document)
+        assert (said.code, said.document["error"]["kind"]) == (1, "host key")
+        assert "shows another SSH host key" in said.err and str(pins) in said.document["error"]["todo"]
+        assert pins.read_text().split()[2] == other_key  # never accepted by itself
+    finally:
+        pins.write_text(before)
+    assert built.person.run("node", "ssh", "test -e never").code == 1
+
+
+@with_sshd
+def test_a_shell_is_a_terminal_on_the_node(built: Built) -> None:
+    person = built.person
+    child: Any = pexpect.spawn(
+        program(), ["node", "ssh"], env=person.environment, cwd=str(person.home), encoding="utf-8",
+        timeout=WITHIN_S, dimensions=(30, 77),
+    )  # fmt: skip
+    child.sendline("stty size; echo in $(basename $NODE_ROOT)")
+    child.expect_exact("30 77")
+    child.expect_exact("in root")
+    child.sendline("exit 3")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 3
+
+
+def test_logs_are_those_of_the_machine_and_can_be_followed(built: Built) -> None:
+    said = built.person.run("node", "logs", "--lines", "3")
+    assert said.code == 0 and len(said.out.splitlines()) == 3
+    one = built.person.run("node", "logs", "--lines", "1", "-o", "json")
+    assert set(json.loads(one.out)) == {"schema", "line"}
+    following = built.person.start("node", "logs", "-f", "--lines", "1")
+    assert following.stdout is not None
+    assert following.stdout.readline()
+    following.send_signal(signal.SIGINT)
+    assert ended(following).code == 0
+
+
+def test_what_keeps_us_out_is_one_sentence(built: Built, tmp_path: Path) -> None:
+    person, saved = built.person, tmp_path / "key"
+    (key,) = keys(person).glob("local.ed25519")
+    shutil.move(key, saved)
+    try:
+        said = person.run("node", "ssh", "--transport", "ssh", "true")
+    finally:
+        shutil.move(saved, key)
+    assert said.code == 2 and "this machine has no SSH key of env 'local'" in said.err
+    nowhere = person.with_variables(AISTRATUS_NODE__SSH_PORT="1").run("node", "ssh", "--transport", "ssh", "true")
+    assert nowhere.code == 1 and ":1 refuses the connection: the node i-" in nowhere.err
+    assert "a shell needs a terminal" in person.run("node", "ssh").err
+    assert eventually(lambda: person.run("node", "status").out.startswith("ready"))
