@@ -1,4 +1,4 @@
-"""A terminal's screen, as far as prompt_toolkit and rich write to it: what a person sees, and what has scrolled away."""
+"""A terminal's screen, as far as prompt_toolkit and rich write to it: what a person sees and what scrolled away."""
 
 from __future__ import annotations
 
