@@ -203,7 +203,7 @@ class NodeSettings(Section):
     )
     ssh_cidr: str | None = Field(
         default=None,
-        description="the one IPv4 address from which SSH may come, as 203.0.113.7; none: no way in from outside",
+        description="the one IPv4 address from which SSH may come, as 203.0.113.7, or none",
     )
     ssh_user: str = Field(default="ec2-user", pattern=r"^\S{1,64}$", description="the image's user that may use sudo")
     ssh_port: int = Field(default=22, ge=1, le=65_535, description="TCP port of the image's sshd")
@@ -211,7 +211,7 @@ class NodeSettings(Section):
     @field_validator("ssh_cidr")
     @classmethod
     def _one_address(cls, value: str | None) -> str | None:
-        if value is None:
+        if value is None or value == "none":
             return None
         try:
             network = IPv4Network(value)

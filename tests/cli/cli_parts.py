@@ -132,6 +132,42 @@ def client(endpoint: str, service: str) -> Any:
     return _witness().client(service, endpoint_url=endpoint, config=Config(proxies={}))
 
 
+PLUGIN = """#!{python}
+import json, os, socket, sys, threading
+from urllib.parse import urlsplit
+
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("1.2.707.0"))
+response, _region, verb, _profile, asked, _endpoint = sys.argv[1:]
+assert verb == "StartSession" and json.loads(asked)["DocumentName"] == "AWS-StartSSHSession"
+told = json.loads(os.environ[response])
+assert told["TokenValue"] not in "".join(sys.argv)
+place = urlsplit(told["StreamUrl"])
+there = socket.create_connection((place.hostname, place.port))
+
+
+def carry():
+    while came := os.read(0, 65536):
+        there.sendall(came)
+    there.shutdown(socket.SHUT_WR)
+
+
+threading.Thread(target=carry, daemon=True).start()
+while came := there.recv(65536):
+    os.write(1, came)
+os._exit(0)
+"""
+
+
+def session_plugin(folder: Path) -> Path:
+    """A folder with what AWS's plugin is to us: it carries bytes between its streams and the session's address."""
+    folder.mkdir()
+    program = folder / "session-manager-plugin"
+    program.write_text(PLUGIN.replace("{python}", sys.executable))
+    program.chmod(0o755)
+    return folder
+
+
 def eventually(look: Callable[[], T], until: Callable[[T], bool] = bool) -> T:
     """What `look` gives once it satisfies `until`; the last look if that doesn't come about in time."""
     deadline = time.monotonic() + WITHIN_S

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import sys
 import urllib.request
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_parts import REGION, Person, client, eventually, node_state
+from cli_parts import REGION, Person, client, eventually, node_state, session_plugin
 from policy_judges import (
     Case,
     by_ourselves,
@@ -32,7 +33,7 @@ from policy_judges import (
 
 from aistratus import wire
 from aistratus.cli.app import app
-from aistratus.local import process
+from aistratus.local import process, sshd
 from aistratus.permissions import Need, needs
 from aistratus.policies import Document, Names
 from aistratus.settings import Settings
@@ -110,8 +111,11 @@ def _live(endpoint: str, person: Person) -> Life:
     if "secret" in COMMANDS:
         run("secret", "set", "openai", typed="sk-1")
         run("secret", "status")
-    for verb in ("status", "stop", "start"):
+    for verb in ("status", "stop", "start", "launch", "logs"):
         run("node", verb)
+    run("node", "ssh", "--", "seq", "20000")
+    if sshd.program() is not None:
+        _by_ssh(person, run)
     run("cost", "--billed", "--usage", "--by", "conversation")
     run("cost", "prices", "--refresh")
     run("cost", "resume", "-y")
@@ -139,6 +143,13 @@ def _live(endpoint: str, person: Person) -> Life:
     for call in _log(endpoint)["calls"]:
         calls[_who(call["caller"])].append(call)
     return Life(calls, policies, tags, platform)
+
+
+def _by_ssh(person: Person, run: Callable[..., str]) -> None:
+    """Through a session: the node has no public address in this life."""
+    path = f"{session_plugin(person.home / 'plugin')}:{os.environ['PATH']}"
+    settings = {"AISTRATUS_NODE__SSH_USER": sshd.user(), "AISTRATUS_NODE__SSH_PORT": str(sshd.PORT), "PATH": path}
+    run("node", "ssh", "--transport", "ssh", "true", by=person.with_variables(**settings))
 
 
 def _demo() -> Path:
@@ -458,6 +469,10 @@ NOT_SEEN: Mapping[str, set[str]] = {
     "queue": _named("cognito-idp", "AdminGetUser AdminSetUserPassword")
     | _named("ssm", "AddTagsToResource PutParameter")
     | _named("sqs", "SendMessage"),
+    # Nothing was interrupted, and a token was there.
+    "node": _named("ssm", "CancelCommand AddTagsToResource PutParameter")
+    | _named("cognito-idp", "AdminGetUser AdminInitiateAuth AdminSetUserPassword")
+    | (set() if sshd.program() else {"ec2:GetConsoleOutput", "ssm:StartSession"}),
     # The caller is a user here, not a role.
     "doctor": _named("iam", "GetRole"),
     # What a node does after a failure, and the agents that AWS has on it.

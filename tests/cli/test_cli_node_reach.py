@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import fastjsonschema
 import pexpect
 import pytest
-from cli_parts import WITHIN_S, Person, ended, eventually, program
+from cli_parts import WITHIN_S, Person, Said, ended, eventually, program, session_plugin
 from conftest import Built
 from documents import ERROR, LAUNCH, NODE_COMMAND
 
@@ -27,7 +28,7 @@ def keys(person: Person) -> Path:
     return person.home / ".local/share/aistratus/keys"
 
 
-def launched(said: Any) -> dict[str, Any]:
+def launched(said: Said) -> dict[str, Any]:
     assert said.code == 0, said.words
     fastjsonschema.validate(LAUNCH, said.document)
     document: dict[str, Any] = said.document
@@ -44,12 +45,12 @@ def test_a_launch_ends_with_a_worker_that_answers_and_the_next_one_changes_nothi
     assert (first["transport"], first["changed"]) == ("ssm", True)
     pid = person.run("node", "ssh", "--", 'cat "$NODE_ROOT/../worker.pid"').out
 
-    again = launched(person.run("node", "launch", "--transport", "ssh", "-o", "json"))
+    said = person.run("node", "launch", "--transport", "ssh", "-o", "json")
+    again = launched(said)
     assert (again["transport"], again["changed"]) == ("ssh", False)
     assert not [step for step in again["steps"] if step["changed"]]
     assert person.run("node", "ssh", "--", 'cat "$NODE_ROOT/../worker.pid"').out == pid  # nothing was restarted
-    told = person.run("node", "launch")
-    assert "the node was launched already: nothing was changed; its worker answers with aistratus-demo" in told.out
+    assert "the node was launched already: nothing was changed; its worker answers with aistratus-demo" in said.err
 
     # What somebody has taken away comes back by SSH alone, and the worker runs from it.
     person.run("node", "ssh", 'rm -rf "$NODE_ROOT/opt/aistratus/running" && systemctl stop aistratus-worker')
@@ -65,6 +66,17 @@ def test_a_command_on_the_node_tells_both_streams_and_its_status(built: Built, w
     words = built.person.run("node", "ssh", "-o", "json", "--transport", way, "--", "printf", "%s;", "a b", "$c")
     fastjsonschema.validate(NODE_COMMAND, words.document)
     assert (words.document["stdout"], words.document["transport"]) == ("a b;$c;", way)
+
+
+@with_sshd
+def test_without_an_open_port_ssh_goes_through_a_session(built: Built, tmp_path: Path) -> None:
+    plugin = session_plugin(tmp_path / "bin")
+    path = f"{plugin}{os.pathsep}{built.person.environment['PATH']}"
+    closed = built.person.with_variables(PATH=path, AISTRATUS_NODE__SSH_CIDR="none")
+    assert closed.run("node", "ssh", "--transport", "ssh", "echo $NODE_ROOT").out.strip().endswith("/root")
+    (plugin / "session-manager-plugin").write_text("#!/bin/sh\necho 1.2.497.0\n")
+    said = closed.run("node", "ssh", "--transport", "ssh", "true")
+    assert said.code == 2 and "is too old (1.2.497.0)" in said.err
 
 
 @with_sshd
@@ -104,8 +116,8 @@ def test_a_shell_is_a_terminal_on_the_node(built: Built) -> None:
 
 
 def test_logs_are_those_of_the_machine_and_can_be_followed(built: Built) -> None:
-    said = built.person.run("node", "logs", "--lines", "3")
-    assert said.code == 0 and len(said.out.splitlines()) == 3
+    said = built.person.run("node", "logs", "--lines", "2")
+    assert said.code == 0 and len(said.out.splitlines()) == 2
     one = built.person.run("node", "logs", "--lines", "1", "-o", "json")
     assert set(json.loads(one.out)) == {"schema", "line"}
     following = built.person.start("node", "logs", "-f", "--lines", "1")

@@ -47,11 +47,13 @@ def test_a_new_node_stands_behind_nat_or_has_an_address_of_its_own(nat: bool) ->
     assert ("routes_private" if nat else "routes_public") in {ref.to.key for ref in node.after}
 
 
-@pytest.mark.parametrize("address", [None, "203.0.113.7", "203.0.113.7/32"])
+@pytest.mark.parametrize("address", [None, "none", "203.0.113.7", "203.0.113.7/32"])
 def test_ssh_is_open_for_one_address_or_for_none(address: str | None) -> None:
     group = describe(Settings(node=NodeSettings(ssh_cidr=address)), NAMES, SHIPPED).by_key["node_group"]
     assert isinstance(group, SecurityGroup)
-    assert [rule.match for rule in group.ingress] == ([("tcp", 22, 22, "203.0.113.7/32")] if address else [])
+    assert [rule.match for rule in group.ingress] == (
+        [("tcp", 22, 22, "203.0.113.7/32")] if address not in (None, "none") else []
+    )
 
 
 def test_what_nat_adds_is_what_is_unwanted_without_it() -> None:

@@ -144,11 +144,11 @@ def _public_key(instance: Instance) -> str:
 
 
 def _give_address(instance: Instance) -> str:
-    """The public address, if it has one, is the node's own on the loopback: DescribeInstances tells it."""
-    if not instance.nics or not instance.nics[0].public_ip:
-        return ""
-    instance.nics[0].public_ip = sshd.address(instance.id)
-    return str(instance.nics[0].public_ip)
+    """The node's own on the loopback, where its sshd listens; told as the public address, if it has one."""
+    address = sshd.address(instance.id)
+    if instance.nics and instance.nics[0].public_ip:
+        instance.nics[0].public_ip = address
+    return address
 
 
 def _decoded(user_data: Any) -> str:

@@ -7,6 +7,7 @@ of Run Command is `local/ssm_executor.py`; this file speaks the API.
 from __future__ import annotations
 
 import datetime
+import uuid
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -19,8 +20,10 @@ from aistratus.local import ssm_executor
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.ec2 import DEEP_LEARNING, deep_learning_image
 from aistratus.local.shim.patching import add, wrap
+from aistratus.local.sshd import PORT
 from aistratus.local.ssm_executor import Command, Executor, Invocation
 
+SSH_SESSION = "AWS-StartSSHSession"
 AGENT_VERSION = "3.3.2299.0"
 
 
@@ -29,6 +32,7 @@ def mend(cloud: Cloud) -> None:
     _send(cloud, executor)
     _invocations(executor)
     _cancel(executor)
+    _sessions(cloud)
     _managed_instances(cloud)
     _image_parameters()
     _document()
@@ -134,6 +138,26 @@ def _cancel(executor: Executor) -> None:
         for instance_id in only:
             executor.cancel(command, instance_id)
         return ActionResult({})
+
+
+def _sessions(cloud: Cloud) -> None:
+    """A session for SSH: its address is that of the node's sshd, where the plugin's bytes are to go.
+
+    AWS's own plugin speaks a protocol of its own over a WebSocket, which isn't spoken here.
+    """
+
+    @add(SimpleSystemManagerResponse)
+    def start_session(self: Any) -> ActionResult:
+        node = cloud.nodes.running(self._get_param("Target"))
+        if node is None or self._get_param("DocumentName") != SSH_SESSION:
+            raise _error("TargetNotConnected", f"{self._get_param('Target')} is not connected.")
+        return ActionResult(
+            {
+                "SessionId": f"embedded-{uuid.uuid4().hex[:17]}",
+                "TokenValue": uuid.uuid4().hex,
+                "StreamUrl": f"ws://{node.facts.address}:{PORT}/",
+            }
+        )
 
 
 def _managed_instances(cloud: Cloud) -> None:
