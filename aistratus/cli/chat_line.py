@@ -11,6 +11,8 @@ from aistratus.cli.options import Options
 from aistratus.core.errors import UsageError
 
 if TYPE_CHECKING:
+    import httpx
+
     from aistratus.client.conversation import Window
     from aistratus.client.conversations import Archive
     from aistratus.settings import ModelSettings
@@ -18,10 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """An open line: where the API is, and what gives an access token that is valid now."""
+    """An open line.
+
+    Attributes:
+        url: where the API is.
+        token: gives an access token that is valid now.
+        http: connections to go over; else some are made.
+    """
 
     url: str
     token: Callable[[], str]
+    http: httpx.Client | None = None
 
 
 def window_of(model: ModelSettings) -> Window:

@@ -34,11 +34,13 @@ class Door:
     Attributes:
         piece: characters that each poll brings.
         pause: seconds that each answer takes.
+        text: the reply where the prompt names none; else the prompt is repeated.
         down: until when (monotonic) every connection breaks.
     """
 
     piece: int = 1_000_000
     pause: float = 0.0
+    text: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
@@ -78,7 +80,7 @@ class Door:
             return 503, problem(wire.NODE_UNAVAILABLE, 503, told), {"retry-after": "15"}
         if key not in self.jobs:
             self.bodies.append(body)
-            text = next((reply for word, reply in REPLIES.items() if word in prompt), prompt)
+            text = next((reply for word, reply in REPLIES.items() if word in prompt), self.text or prompt)
             self.jobs[key] = {"prompt": prompt, "text": text, "polls": 0, "shown": 0, "status": wire.QUEUED}
         told = {"job_id": key, "status": wire.QUEUED, "node": "ready", "conversation": body["conversation"]}
         return 202, {**told, "request_id": f"request-{len(self.jobs)}"}, {}

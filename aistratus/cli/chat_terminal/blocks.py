@@ -19,6 +19,7 @@ _FENCE: Final = re.compile(r"^(?P<indent> *)(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)
 _HEADING: Final = re.compile(r"^ {0,3}#{1,6}(\s|$)")
 _RULE: Final = re.compile(r"^ {0,3}([-*_])( *\1){2,} *$")
 _ITEM: Final = re.compile(r"^( {0,3})(?:[-*+]|\d{1,9}[.)])(?:\s+|$)")
+_QUOTE: Final = re.compile(r"^ {0,3}>")
 _FIRST_ITEM: Final = re.compile(r"^ {0,3}([-*+]|1[.)])\s+\S")
 """Only a list that begins with 1 may interrupt a paragraph: "… in\n1998. It was …" is none."""
 
@@ -100,6 +101,8 @@ class Blocks:
             return False  # underlines the paragraph above it, which makes that a heading
         if _RULE.match(line):
             return True
+        if _QUOTE.match(line):
+            return not _QUOTE.match(self._open[0])
         item, another = _ITEM.match(self._open[0]), _ITEM.match(line)
         if item is None:
             return _FIRST_ITEM.match(line) is not None

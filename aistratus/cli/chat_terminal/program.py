@@ -230,7 +230,7 @@ class Program:
         with self._connecting:
             if self._line is None:
                 line = self.wanted.connect()
-                self._http = httpx.Client(base_url=line.url, timeout=TIMEOUT)
+                self._http = line.http or httpx.Client(base_url=line.url, timeout=TIMEOUT)
                 self._line = line
                 self.watch.start()
 

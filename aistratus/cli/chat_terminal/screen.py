@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prompt_toolkit import print_formatted_text
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer, DummyCompleter
@@ -26,6 +25,7 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 from prompt_toolkit.patch_stdout import patch_stdout
+from prompt_toolkit.renderer import print_formatted_text
 
 from aistratus.cli.chat_terminal.keys import bindings
 from aistratus.cli.chat_terminal.layout import LOOK, layout
@@ -251,7 +251,7 @@ class TerminalScreen:
         self.tail = self.tail if tail is None else tail
         if above and self._app.is_running:
             self._app.renderer.erase()
-            print_formatted_text(ANSI(above), end="", output=self._app.output)
+            print_formatted_text(self._app.output, ANSI(above).__pt_formatted_text__(), LOOK)
             self._app.renderer.request_absolute_cursor_position()
             self._app._redraw()
         elif above:
