@@ -253,8 +253,12 @@ def test_the_last_code_goes_to_the_clipboard(here: Here) -> None:
 def test_a_slash_command_is_completed(here: Here) -> None:
     here.chat.type("/und")
     here.chat.sees("takes the last question and its reply back")
-    here.chat.type("\t")
-    here.chat.sees("> /undo")
+
+    def completed() -> int:
+        here.chat.type("\t")  # prompt_toolkit drops one that comes while it still looks for completions
+        return here.chat.count("> /undo")
+
+    assert eventually(completed)
     here.chat.type(CTRL_C)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aistratus.cli.chat_line import Line, choices_of, earlier, window_of
+from aistratus.cli.chat_once import demo_label
 from aistratus.cli.chat_terminal.bottom_line import ReplyFigures, Watch, bottom_line
 from aistratus.core.errors import Absent, Denied, Failure, LoginExpired, UsageError
 
@@ -76,6 +77,7 @@ class Program:
         self._http: httpx.Client | None = None
         self._answering: Answering | None = None
         self._said_something = False
+        self._model = ""
         self._connecting = threading.Lock()
 
     # --- what the screen calls --------------------------------------------------------------------------------
@@ -199,8 +201,11 @@ class Program:
             self.watch.busy(False)
 
     def replied(self, done: Done, figures: ReplyFigures) -> None:
-        """A reply has come."""
+        """A reply has come; whose it is, is told when that is news."""
         self.watch.replied(figures)
+        if done.model != self._model:
+            self._model = done.model
+            self.screen.say(f"— {done.model}{demo_label(done.model)}\n")
 
     def show_earlier(self) -> None:
         """The latest exchanges of a conversation that goes on."""

@@ -11,8 +11,8 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
+from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.renderer import print_formatted_text
 
@@ -137,6 +138,8 @@ class TerminalScreen:
 
     def fill(self, text: str) -> None:
         def put() -> None:
+            if self.buffer.text:  # something was typed meanwhile, which comes first; Up finds the other
+                return
             self.buffer.text = text
             self.buffer.cursor_position = len(text)
 
@@ -220,6 +223,23 @@ class TerminalScreen:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(then_draw)
 
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """All that is written is shown in one go by terminals that can do so; others ignore these sequences.
+
+        Source: the terminals' specification "Synchronized Output", private mode 2026.
+        """
+        output = self._app.output
+        if not isinstance(output, Vt100_Output):
+            yield
+            return
+        output.write_raw("\x1b[?2026h")
+        try:
+            yield
+        finally:
+            output.write_raw("\x1b[?2026l")
+            output.flush()
+
     def _prepare(self) -> None:
         self._loop = asyncio.get_running_loop()
         with suppress(NotImplementedError, ValueError, RuntimeError):  # Windows has no such handlers
@@ -250,9 +270,10 @@ class TerminalScreen:
             return
         self.tail = self.tail if tail is None else tail
         if above and self._app.is_running:
-            self._app.renderer.erase()
-            print_formatted_text(self._app.output, ANSI(above).__pt_formatted_text__(), LOOK)
-            self._app.renderer.request_absolute_cursor_position()
-            self._app._redraw()
+            with self._at_once():
+                self._app.renderer.erase()
+                print_formatted_text(self._app.output, ANSI(above).__pt_formatted_text__(), LOOK)
+                self._app.renderer.request_absolute_cursor_position()
+                self._app._redraw()
         elif above:
             self._early.append(above)
