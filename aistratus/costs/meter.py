@@ -22,7 +22,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, Final
 
-from aistratus.wire import SEEN, START, STOP, WORKER, Sign
+from aistratus.wire import SEEN, STOP, WORKER, Sign
 
 SAME_MS: Final = 120_000
 """Two starts that are told less than this apart are one: a call, EC2's LaunchTime and a booted system."""
@@ -61,9 +61,6 @@ class _Open:
     last: int
     type: str
 
-    def closed(self, instance: str, end: int, *, running: bool = False, assumed: bool = False) -> Span:
-        return Span(instance, self.type, self.begin, max(end, self.begin), running, assumed)
-
 
 def spans(signs: Iterable[Sign], now_ms: int, *, running: Collection[str] | None = None) -> list[Span]:
     """When what ran, by instance and in order.
@@ -78,48 +75,66 @@ def spans(signs: Iterable[Sign], now_ms: int, *, running: Collection[str] | None
     made: list[Span] = []
     for instance, its in sorted(of.items()):
         alive = None if running is None else instance in running
-        made += _typed(_life(instance, sorted(its, key=lambda sign: (sign.at_ms, sign.verb)), now_ms, alive))
+        made += _typed(_Life(instance).told(its, now_ms, alive))
     return made
 
 
-def _life(instance: str, signs: Sequence[Sign], now_ms: int, alive: bool | None) -> list[Span]:
-    """The spans of one instance, from its signs in order of time."""
-    done: list[Span] = []
-    life: _Open | None = None
-    for sign in signs:
-        before = done[-1].end_ms if done else None
-        if sign.verb == STOP:
-            if life is not None:
-                done.append(life.closed(instance, sign.at_ms))
-            life = None
-            continue
-        since = sign.since_ms if sign.verb == SEEN else sign.at_ms
-        if life is not None and _again(sign, since, life):
-            done.append(life.closed(instance, life.last, assumed=True))
-            life, before = None, done[-1].end_ms
-        if life is None:
-            if before is not None and since <= before:
-                if sign.at_ms - before <= SAME_MS:
-                    continue  # it was seen while it stopped
-                earlier = done.pop()  # it never stopped: the stop was refused, or told too early
-                life = _Open(earlier.begin_ms, sign.at_ms, sign.type or earlier.type)
-                continue
-            life = _Open(since, sign.at_ms, sign.type)
-        else:
-            life.begin = max(min(life.begin, since), before or 0)
-            life.last, life.type = max(life.last, sign.at_ms), sign.type or life.type
-    if life is not None:
-        on = now_ms - life.last <= FRESH_MS if alive is None else alive
-        done.append(life.closed(instance, now_ms if on else life.last, running=on, assumed=not on))
-    return done
+class _Life:
+    """The spans of one instance, from its signs.
+
+    A sign that it was seen is good for all the time between the two moments that it names. So signs are taken in the
+    order in which what they are about began, and a stop counts where nothing says that it ran on.
+    """
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._done: list[Span] = []
+        self._open: _Open | None = None
+
+    def told(self, signs: Iterable[Sign], now_ms: int, alive: bool | None) -> list[Span]:
+        """Its spans in order. `alive`: does it run now? `None`: nobody asked."""
+        signs = list(signs)
+        stops = sorted((sign.at_ms for sign in signs if sign.verb == STOP), reverse=True)
+        for sign in sorted((sign for sign in signs if sign.verb != STOP), key=_begin):
+            while stops and stops[-1] < _begin(sign)[0]:
+                self._stop(stops.pop())
+            self._seen(sign)
+        for stop in reversed(stops):
+            self._stop(stop)
+        if self._open is not None:
+            on = now_ms - self._open.last <= FRESH_MS if alive is None else alive
+            self._close(now_ms if on else self._open.last, running=on, assumed=not on)
+        return self._done
+
+    def _stop(self, at_ms: int) -> None:
+        """A stop that was refused, or told too early, is one after which it was seen to run on."""
+        if self._open is not None and self._open.last <= at_ms + SAME_MS:
+            self._close(at_ms)
+
+    def _seen(self, sign: Sign) -> None:
+        since, at_ms = _begin(sign)
+        ended = self._done[-1].end_ms if self._done else 0
+        # A worker may have begun again on a machine that ran all the time.
+        slack = FRESH_MS if sign.by == WORKER else SAME_MS
+        if self._open is not None and since > self._open.last + slack:
+            self._close(self._open.last, assumed=True)
+        if self._open is not None:
+            self._open.last = max(self._open.last, at_ms)
+            self._open.type = sign.type or self._open.type
+        elif at_ms >= ended:
+            self._open = _Open(max(since, ended), at_ms, sign.type)
+
+    def _close(self, end_ms: int, *, running: bool = False, assumed: bool = False) -> None:
+        life, self._open = self._open, None
+        if life is not None:
+            end = max(end_ms, life.begin)
+            self._done.append(Span(self._instance, life.type, life.begin, end, running, assumed))
 
 
-def _again(sign: Sign, since: int, life: _Open) -> bool:
-    """Does this sign say that the instance was off since its last sign of life?"""
-    if sign.verb == START:
-        return since - life.begin > SAME_MS
-    # A worker may have begun again on a machine that ran all the time, which the guard then has seen meanwhile.
-    return since > life.last + (FRESH_MS if sign.by == WORKER else SAME_MS)
+def _begin(sign: Sign) -> tuple[int, int]:
+    """Since when, and by when a sign says that it ran."""
+    since = sign.since_ms if sign.verb == SEEN else sign.at_ms
+    return min(since, sign.at_ms), sign.at_ms
 
 
 def _typed(found: Sequence[Span]) -> list[Span]:

@@ -128,6 +128,22 @@ def test_what_is_seen_after_its_stop_never_stopped_but_for_the_moment_of_stoppin
     assert times(signs, END) == [(NOON, NOON + 3 * HOUR_MS, False, False)]
 
 
+def test_another_launch_time_tells_that_it_was_off_in_between() -> None:
+    first, second = (replace(seen(at, at + HOUR_MS), by="guard") for at in (NOON, NOON + 5 * HOUR_MS))
+    assert times([first, second, stop(NOON + 6 * HOUR_MS)], END) == [
+        (NOON, NOON + HOUR_MS, False, True),
+        (NOON + 5 * HOUR_MS, NOON + 6 * HOUR_MS, False, False),
+    ]
+
+
+def test_a_worker_that_begins_again_on_a_machine_that_runs_on_ends_no_span() -> None:
+    worker = [seen(NOON + 20_000, NOON + HOUR_MS), seen(NOON + 3 * HOUR_MS, NOON + 4 * HOUR_MS)]
+    guard = replace(seen(NOON, NOON + 4 * HOUR_MS + MINUTE, "t3.small"), by="guard")
+    beat = seen(NOON + 4 * HOUR_MS, NOON + 4 * HOUR_MS)
+    signs = [start(NOON), *worker, guard, beat, stop(NOON + 5 * HOUR_MS)]
+    assert times(signs, END) == [(NOON, NOON + 5 * HOUR_MS, False, False)]
+
+
 def test_what_runs_now_is_as_ec2_says_and_without_its_word_as_fresh_as_the_last_sign() -> None:
     signs, later = [start(NOON), seen(NOON, NOON + HOUR_MS)], NOON + 3 * HOUR_MS
     assert meter.spans(signs, later, running={NODE})[0].end_ms == later
