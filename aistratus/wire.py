@@ -158,6 +158,7 @@ class Sign:
     at_ms: the moment that it is a sign of.
     type: the instance's type; empty where the writer doesn't know it.
     by: who left it: `router`, `operator`, `guard`, or the instance's own `worker`.
+    busy_ms: for how long of this time the worker's model has worked, as the worker says.
     """
 
     verb: str
@@ -166,6 +167,7 @@ class Sign:
     at_ms: int
     type: str = ""
     by: str = ""
+    busy_ms: int = 0
 
     @property
     def name(self) -> str:
@@ -174,7 +176,7 @@ class Sign:
 
     def update(self) -> dict[str, Any]:
         """UpdateItem's arguments besides the table's name. A `seen` that isn't later than the one there is refused."""
-        value = f"{self.at_ms:013d} {self.type or '-'} {self.by or '-'}"
+        value = f"{self.at_ms:013d} {self.type or '-'} {self.by or '-'} {self.busy_ms}"
         expires = self.at_ms // 1000 + POWER_KEPT_S
         return {
             "Key": pack({"pk": power_pk(self.at_ms)}),
@@ -188,11 +190,13 @@ class Sign:
     def read(cls, name: str, value: Any) -> Sign | None:
         """The sign in an attribute of a day's item; `None` if it is none."""
         told, words = _SIGN.fullmatch(name), str(value).split(" ")
-        if told is None or len(words) != 3 or not words[0].isdecimal():
+        if told is None or len(words) != 4 or not (words[0].isdecimal() and words[3].isdecimal()):
             return None
-        kind, by = ("" if word == "-" else word for word in words[1:])
-        instance = told[2].replace("_", "-")
-        return cls(verb=told[1], instance=instance, since_ms=int(told[3]), at_ms=int(words[0]), type=kind, by=by)
+        at, kind, by, busy = ("" if word == "-" else word for word in words)
+        instance, since_ms = told[2].replace("_", "-"), int(told[3])
+        return cls(
+            verb=told[1], instance=instance, since_ms=since_ms, at_ms=int(at), type=kind, by=by, busy_ms=int(busy)
+        )
 
 
 def power_pk(at_ms: int) -> str:

@@ -136,8 +136,8 @@ def _day(day: date, bill: Bill) -> Day:
     """A day's spending: each type of machine and the address by name, everything else together."""
     parts = {STACK: Decimal(0)}
     for what, usd in sorted(bill.lines.items()):
-        named = what.startswith("machine ") or what == meter.ADDRESS
-        parts[what if named else STACK] = parts.get(what if named else STACK, Decimal(0)) + usd
+        part = what if meter.of_node(what) else STACK
+        parts[part] = parts.get(part, Decimal(0)) + usd
     return Day(day, parts)
 
 

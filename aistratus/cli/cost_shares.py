@@ -95,10 +95,7 @@ def gather(session: Session, report: Report) -> Shares:
     found: dict[str, Conversation] = defaultdict(Conversation)
     for use in spending.usage(aws.dynamodb, aws.name("jobs"), report.begin_ms, report.records.now_ms):
         _add(found[use.conversation], use)
-    node = sum(
-        (usd for what, usd in report.bill.lines.items() if what.startswith("machine ") or what == meter.ADDRESS),
-        Decimal(0),
-    )
+    node = sum((usd for what, usd in report.bill.lines.items() if meter.of_node(what)), Decimal(0))
     return Shares(report, node, dict(found))
 
 

@@ -16,7 +16,7 @@ from aistratus import spending, wire
 from aistratus.cli.quotes import monthly
 from aistratus.costs import declared
 from aistratus.costs.meter import Standing, Tariff
-from aistratus.costs.standing import VOLUME, machine_hours, standing
+from aistratus.costs.standing import VOLUME, bursts, machine_hours, standing
 from aistratus.explain import explain
 from aistratus.node import power
 from aistratus.resources.instance_listing import INSTANCES, state_of
@@ -70,7 +70,11 @@ def _tariff(session: Session, before: Tariff, there: dict[str, Change], gone: Co
         left = {key: line for key, line in before.now.lines.items() if key not in known}
         address = now.address_hour if "node" in there else before.now.address_hour
         now = Standing(since_ms, {**left, **now.lines}, address)
-    return replace(before.changed(now), hours=machine_hours(quotes.prices, quotes.region))
+    return replace(
+        before.changed(now),
+        hours=machine_hours(quotes.prices, quotes.region),
+        bursts=bursts(quotes.prices, quotes.region),
+    )
 
 
 def before_down(session: Session, console: Console) -> Records | None:

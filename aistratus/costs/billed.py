@@ -13,6 +13,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
+from aistratus.costs import meter
 from aistratus.costs.meter import NOTHING
 
 CALL_USD: Final = Decimal("0.01")
@@ -125,7 +126,7 @@ def service_of(what: str, kinds: Mapping[str, str]) -> str:
     """On which service's bill a metered line stands."""
     if what.startswith("machine "):
         return EC2
-    known = {"volume": EC2_OTHER, "address": VPC}
+    known = {"volume": EC2_OTHER, meter.CREDITS: EC2_OTHER, meter.ADDRESS: VPC}
     return known.get(what) or SERVICES.get(kinds.get(what, ""), "other")
 
 

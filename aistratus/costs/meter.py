@@ -5,7 +5,8 @@ its stop. Each sign may be missing, double, or a little off: starts and witnesse
 where a stop is missing, the span ends with the last sign of life, and says that this is assumed. So a figure is never
 above what was seen, and what may be missing is bounded by how often a witness writes.
 
-A span costs the hour of its machine and of its address, at least a minute of them. What stands (volume, secret, alarms,
+A span costs the hour of its machine and of its address, at least a minute of them, and of a burstable type what its
+model worked beyond the type's baseline. What stands (volume, secret, alarms,
 rules) costs by the hour or by the calendar month, which AWS counts in UTC, as it does its budgets. EC2 bills neither
 the seconds in which an instance is `pending` nor those in which it stops; the former are counted here, as nobody
 records their end. Sources: EC2 user guide, "Instance lifecycle"; EC2 API reference, StartInstances (a minute at least).
@@ -35,6 +36,7 @@ KEPT_STANDINGS: Final = 100
 """Older changes of what stood are forgotten, as DynamoDB takes 400 KB an item."""
 
 ADDRESS: Final = "address"
+CREDITS: Final = "CPU credits"
 NOTHING: Final = Decimal(0)
 
 
@@ -43,6 +45,7 @@ class Span:
     """An instance ran from `begin_ms` to `end_ms`.
 
     type: empty where nobody knew it.
+    busy_ms: for how long of it its model has worked, as its workers said.
     running: it still does.
     assumed: nobody recorded its stop; it ends with the last sign of life.
     """
@@ -53,6 +56,7 @@ class Span:
     end_ms: int
     running: bool = False
     assumed: bool = False
+    busy_ms: int = 0
 
 
 @dataclass
@@ -60,6 +64,8 @@ class _Open:
     begin: int
     last: int
     type: str
+    busy: dict[int, int] = field(default_factory=dict)
+    """By worker, which is known by when it began; what it says last is of all its time."""
 
 
 def spans(signs: Iterable[Sign], now_ms: int, *, running: Collection[str] | None = None) -> list[Span]:
@@ -123,12 +129,15 @@ class _Life:
             self._open.type = sign.type or self._open.type
         elif at_ms >= ended:
             self._open = _Open(max(since, ended), at_ms, sign.type)
+        if self._open is not None and sign.busy_ms:
+            self._open.busy[sign.since_ms] = max(self._open.busy.get(sign.since_ms, 0), sign.busy_ms)
 
     def _close(self, end_ms: int, *, running: bool = False, assumed: bool = False) -> None:
         life, self._open = self._open, None
         if life is not None:
             end = max(end_ms, life.begin)
-            self._done.append(Span(self._instance, life.type, life.begin, end, running, assumed))
+            busy = min(sum(life.busy.values()), end - life.begin)
+            self._done.append(Span(self._instance, life.type, life.begin, end, running, assumed, busy))
 
 
 def _begin(sign: Sign) -> tuple[int, int]:
@@ -171,11 +180,24 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Burst:
+    """What an hour costs (USD) in which a burstable machine computes with all it has, and what each hour is free of it.
+
+    Above a type's baseline AWS takes money for surplus credits, which are settled at the latest when it stops.
+    Source: EC2 user guide, "Unlimited mode for burstable performance instances".
+    """
+
+    busy_hour: Decimal
+    baseline_hour: Decimal
+
+
+@dataclass(frozen=True)
 class Tariff:
-    """What stood when, and what an hour of each type of machine costs (USD)."""
+    """What stood when, what an hour of each type of machine costs (USD), and what burstable types cost beyond that."""
 
     standings: tuple[Standing, ...] = ()
     hours: Mapping[str, Decimal] = field(default_factory=dict)
+    bursts: Mapping[str, Burst] = field(default_factory=dict)
 
     @property
     def now(self) -> Standing | None:
@@ -192,6 +214,7 @@ class Tariff:
         """As it lies in the jobs table: amounts as text, since DynamoDB's numbers come back as floats."""
         return {
             "hours": {kind: str(usd) for kind, usd in self.hours.items()},
+            "bursts": {kind: [str(one.busy_hour), str(one.baseline_hour)] for kind, one in self.bursts.items()},
             "standings": [
                 {
                     "since_ms": one.since_ms,
@@ -213,7 +236,9 @@ class Tariff:
             )
             for one in document.get("standings", ())
         )
-        return cls(standings, {kind: Decimal(usd) for kind, usd in document.get("hours", {}).items()})
+        hours = {kind: Decimal(usd) for kind, usd in document.get("hours", {}).items()}
+        bursts = {kind: Burst(*map(Decimal, usd)) for kind, usd in document.get("bursts", {}).items()}
+        return cls(standings, hours, bursts)
 
 
 def _text(amount: Decimal | None) -> str:
@@ -274,11 +299,27 @@ def stretches(found: Iterable[Span], tariff: Tariff, now_ms: int) -> list[Stretc
         standing = _at(tariff.standings, span.begin_ms)
         if standing is not None and standing.address_hour != 0:
             made.append(Stretch(ADDRESS, span.begin_ms, end, Line(hour=standing.address_hour), span.running))
+        if (surplus := _surplus(span, tariff)) > 0:
+            made.append(Stretch(CREDITS, span.begin_ms, end, Line(hour=surplus * HOUR_MS / (end - span.begin_ms))))
     following = [one.since_ms for one in tariff.standings[1:]] + [now_ms]
     for standing, end in zip(tariff.standings, following, strict=False):
         on = standing is tariff.now
         made += [Stretch(key, standing.since_ms, end, line, on) for key, line in standing.lines.items()]
     return made
+
+
+def _surplus(span: Span, tariff: Tariff) -> Decimal:
+    """What a burstable machine cost beyond its price, if its model worked with all processors; spread over its time."""
+    burst = tariff.bursts.get(span.type)
+    if burst is None:
+        return NOTHING
+    worked, on = Decimal(span.busy_ms) / HOUR_MS, Decimal(span.end_ms - span.begin_ms) / HOUR_MS
+    return burst.busy_hour * worked - burst.baseline_hour * on
+
+
+def of_node(what: str) -> bool:
+    """Is this line paid for only while a machine runs?"""
+    return what.startswith("machine ") or what in (ADDRESS, CREDITS)
 
 
 def _at(standings: Sequence[Standing], moment_ms: int) -> Standing | None:

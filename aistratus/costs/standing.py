@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from aistratus.core.resource import Resource
-from aistratus.costs.meter import NOTHING, Line, Standing
+from aistratus.costs.meter import NOTHING, Burst, Line, Standing
 from aistratus.costs.prices import HOURS_A_MONTH, PriceList
 from aistratus.costs.uses import Item, takes
 
@@ -61,3 +61,26 @@ def machine_hours(prices: PriceList, region: str) -> dict[str, Decimal]:
         for price in prices.prices
         if price.service == "ec2" and price.region == region and price.unit == "hour"
     }
+
+
+BASELINES: Mapping[str, tuple[int, Decimal]] = {
+    "nano": (2, Decimal("0.05")), "micro": (2, Decimal("0.1")), "small": (2, Decimal("0.2")),
+    "medium": (2, Decimal("0.2")), "large": (2, Decimal("0.3")), "xlarge": (4, Decimal("0.4")),
+    "2xlarge": (8, Decimal("0.4")),
+}  # fmt: skip
+"""Processors of a t3 or t4g by its size, and which part of each it may use all day.
+
+Source: EC2 user guide, "Key concepts for burstable performance instances", the table of baselines.
+"""
+
+
+def bursts(prices: PriceList, region: str) -> dict[str, Burst]:
+    """What types that the list knows cost beyond their hour, where they compute more than their baseline."""
+    found = {}
+    for kind in machine_hours(prices, region):
+        family, _, size = kind.partition(".")
+        price = prices.get("ec2", f"cpu-credits-{family}", region)
+        if price is not None and size in BASELINES:
+            processors, baseline = BASELINES[size]
+            found[kind] = Burst(price.each * processors, price.each * processors * baseline)
+    return found

@@ -32,7 +32,7 @@ class Heartbeat:
     """Writes the item.
 
     Args:
-        report: `state`, `tokens_per_second` and, in trouble, `reason`.
+        report: `state`, `tokens_per_second`, `busy_ms` (since it began) and, in trouble, `reason`.
     """
 
     def __init__(self, clients: Clients, settings: Settings, report: Callable[[], Mapping[str, Any]], log: Log) -> None:
@@ -40,7 +40,7 @@ class Heartbeat:
         self._settings = settings
         self._report = report
         self._log = log
-        self._witness = Witness(clients, settings, log)
+        self._witness = Witness(clients, settings, lambda: int(report().get("busy_ms", 0)), log)
         self._ended = threading.Event()
         self._writing = threading.Lock()
         self._failing = False

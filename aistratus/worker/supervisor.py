@@ -11,6 +11,7 @@ waits for the long poll, whose connection ends with the process.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class Supervisor:
         self.stopping = threading.Event()
         self._lease: Lease | None = None
         self._failed = False
+        self._busy_s = 0.0
         patience = Patience(log, self.stopping)
         jobs = Jobs(clients.dynamodb, settings.jobs_table, settings.model_name, clients.time)
         self._keeper = ModelKeeper(settings.model, log)
@@ -152,7 +154,11 @@ class Supervisor:
             self._log.event("poison_message", message=message.id, receives=message.receives, reason="not a job message")
             return Then.GIVE_BACK
         self._log.event("job_received", job=job.job_id, receives=message.receives)
-        return Attempt(self._context, job, lease, message.receives).run()
+        began = time.monotonic()
+        try:
+            return Attempt(self._context, job, lease, message.receives).run()
+        finally:
+            self._busy_s += time.monotonic() - began
 
     def _give_back(self, lease: Lease) -> None:
         if lease.give_back(self._clients.last_sqs):
@@ -177,6 +183,7 @@ class Supervisor:
         return {
             "state": "loading" if loading else "busy" if self._lease is not None else "ready",
             "tokens_per_second": self._keeper.tokens_per_second,
+            "busy_ms": round(self._busy_s * 1000),
             "reason": self._keeper.trouble if loading else None,
         }
 

@@ -7,6 +7,7 @@ of life. The heartbeat can't be that: it is taken away when the worker stops.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -18,10 +19,15 @@ from aistratus.worker.settings import Settings
 
 
 class Witness:
-    """Leaves the signs of one worker. A sign that can't be left is one less, and no reason to stop anything."""
+    """Leaves the signs of one worker. A sign that can't be left is one less, and no reason to stop anything.
 
-    def __init__(self, clients: Clients, settings: Settings, log: Log) -> None:
+    Args:
+        busy_ms: for how long the worker has worked on jobs since it began.
+    """
+
+    def __init__(self, clients: Clients, settings: Settings, busy_ms: Callable[[], int], log: Log) -> None:
         self._clients = clients
+        self._busy_ms = busy_ms
         self._settings = settings
         self._log = log
         self._since_ms: int | None = None
@@ -42,7 +48,14 @@ class Witness:
         now = self._clients.time.now_ms()
         if self._since_ms is None:
             self._since_ms = now
-        sign = Sign(verb=SEEN, instance=self._settings.instance_id, since_ms=self._since_ms, at_ms=now, by=WORKER)
+        sign = Sign(
+            verb=SEEN,
+            instance=self._settings.instance_id,
+            since_ms=self._since_ms,
+            at_ms=now,
+            by=WORKER,
+            busy_ms=self._busy_ms(),
+        )
         try:
             dynamodb.update_item(TableName=self._settings.jobs_table, **sign.update())
             self._failing = False

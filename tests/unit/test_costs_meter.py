@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aistratus import wire
 from aistratus.costs import meter
-from aistratus.costs.meter import HOUR_MS, Line, Span, Standing, Stretch, Tariff
+from aistratus.costs.meter import HOUR_MS, Burst, Line, Span, Standing, Stretch, Tariff
 from aistratus.wire import Sign
 
 MINUTE = 60_000
@@ -173,6 +173,19 @@ def test_a_start_costs_a_minute_at_least() -> None:
     assert cost(NOON, NOON + 5_000) == cost(NOON, NOON + 60_000) < cost(NOON, NOON + 61_000)
 
 
+def test_a_burstable_machine_costs_more_where_its_model_works_beyond_the_baseline() -> None:
+    """Two processors at $0.05 an hour, of which a fifth is in the price."""
+    tariff = replace(TARIFF, bursts={"t3.small": Burst(Decimal("0.10"), Decimal("0.02"))})
+    worker = [seen(NOON, NOON + HOUR_MS), replace(seen(NOON, NOON + 2 * HOUR_MS), busy_ms=HOUR_MS)]
+    other = replace(seen(NOON + 2 * HOUR_MS, NOON + 4 * HOUR_MS), busy_ms=HOUR_MS // 2)
+    found = meter.spans([start(NOON), *worker, other, stop(NOON + 4 * HOUR_MS)], END)
+    assert [span.busy_ms for span in found] == [1.5 * HOUR_MS]
+    lines = meter.bill(meter.stretches(found, tariff, END), BEGIN, END).lines
+    assert lines[meter.CREDITS] == pytest.approx(Decimal("0.10") * Decimal("1.5") - Decimal("0.02") * 4)
+    idle = [replace(found[0], busy_ms=HOUR_MS // 4)]
+    assert meter.CREDITS not in meter.bill(meter.stretches(idle, tariff, END), BEGIN, END).lines
+
+
 def test_a_price_that_is_missing_is_unknown_and_never_nothing() -> None:
     told = meter.bill(meter.stretches([Span(NODE, "x9.huge", NOON, NOON + HOUR_MS)], TARIFF, END), BEGIN, END)
     assert told.unknown == {"machine x9.huge"} and "machine x9.huge" not in told.lines
@@ -259,6 +272,7 @@ def test_what_is_no_sign_is_passed_over() -> None:
 
 def test_a_tariff_is_read_as_it_was_written() -> None:
     tariff = TARIFF.changed(Standing(NOON, {"odd": Line(month=None)}, None))
+    tariff = replace(tariff, bursts={"t3.small": Burst(Decimal("0.10"), Decimal("0.02"))})
     assert Tariff.read(wire.unpack(wire.pack(tariff.document()))) == tariff
     assert tariff.changed(Standing(END, {"odd": Line(month=None)}, None)) is tariff
     assert Tariff.read({}) == Tariff()
