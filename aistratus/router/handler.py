@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -69,9 +69,11 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     log.write(
         level=_level(answer["statusCode"]),
         request_id=request.id,
+        invocation=request.invocation,
         route=request.route,
         status=answer["statusCode"],
         ms=round((clock.monotonic() - started) * 1000, 1),
+        **request.about,
         **failure,
     )
     return answer
@@ -92,6 +94,8 @@ class Request:
     event: Mapping[str, Any]
     context: Any
     deadline: Deadline
+    about: dict[str, str] = field(default_factory=dict)
+    """What the log's line says besides: the job that this is about."""
 
     @property
     def route(self) -> str:
@@ -109,11 +113,16 @@ class Request:
     def id(self) -> str:
         """The API's request id, or Lambda's for a direct invoke."""
         at_edge = self._mapping("requestContext").get("requestId")
-        at_lambda = getattr(self.context, "aws_request_id", None)
-        for candidate in (at_edge, at_lambda):
+        for candidate in (at_edge, self.invocation):
             if isinstance(candidate, str) and _REQUEST_ID.fullmatch(candidate):
                 return candidate
         return "unknown"
+
+    @property
+    def invocation(self) -> str | None:
+        """Lambda's own id, which its lines about duration and memory carry."""
+        at_lambda = getattr(self.context, "aws_request_id", None)
+        return at_lambda if isinstance(at_lambda, str) else None
 
     def header(self, name: str) -> str | None:
         """A header by its name in lower case."""
@@ -131,6 +140,7 @@ class Request:
         value = self._mapping("pathParameters").get("id")
         if not isinstance(value, str) or not _JOB_ID.fullmatch(value):
             raise problems.not_found("You have no job with this id.")
+        self.about["job"] = value
         return value
 
     def count(self, name: str) -> int | None:
@@ -231,6 +241,7 @@ class Router:
         else:
             job = job_of(wanted, owner, key or new_id(), self.clock.ms())
             item = self.jobs.submit(job, fingerprint, request.id, request.deadline)
+        request.about["job"] = item["job_id"]
         return _json(
             202,
             {

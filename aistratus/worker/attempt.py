@@ -91,6 +91,7 @@ class Attempt:
         except JobLost as lost:
             return self._unclaimed(lost.why)
         self._began = time.monotonic()
+        self._context.log.event("job_begun", **self._of(claim))
         writer = TextWriter(self._context.jobs, claim, self._context.log)
         writer.start()
         try:
@@ -176,8 +177,7 @@ class Attempt:
         self._note_usage(usage)
         self._context.log.event(
             "job_done",
-            job=self._job.job_id,
-            attempt=claim.attempt,
+            **self._of(claim),
             ending=end["ending"],
             dropped_turns=end["dropped_turns"] or None,
             **usage,
@@ -197,7 +197,7 @@ class Attempt:
     def _stopped(self, claim: Claim, writer: TextWriter) -> Then:
         writer.close()
         if self._context.stopping.is_set() or (self._lease.lost and not writer.lost):
-            self._context.log.event("attempt_stopped", job=self._job.job_id, attempt=claim.attempt)
+            self._context.log.event("attempt_stopped", **self._of(claim))
             return Then.LEAVE
         why = writer.lost or Lost.TAKEN
         if why is Lost.CANCELLED:
@@ -209,7 +209,7 @@ class Attempt:
 
     def _let_go(self, claim: Claim, why: Lost) -> Then:
         """The job isn't ours any more: nothing is written, and only a message that nobody needs is deleted."""
-        self._context.log.event("job_let_go", job=self._job.job_id, attempt=claim.attempt, reason=why.value)
+        self._context.log.event("job_let_go", **self._of(claim), reason=why.value)
         return Then.LEAVE if why in (Lost.TAKEN, Lost.GIVEN_UP) else Then.DELETE
 
     def _failed(self, claim: Claim, writer: TextWriter, reason: str, *, final: bool) -> Then:
@@ -217,7 +217,7 @@ class Attempt:
             return Then.LEAVE  # the model process was killed by our own stop
         # The receives and not the attempts, for SQS counts those: a job fails when its message is about to be moved.
         last = final or self._receives >= MAX_ATTEMPTS
-        self._context.log.event("attempt_failed", job=self._job.job_id, attempt=claim.attempt, reason=reason, last=last)
+        self._context.log.event("attempt_failed", **self._of(claim), reason=reason, last=last)
         if last:
             try:
                 self._patiently(
@@ -229,6 +229,10 @@ class Attempt:
             except JobLost as lost:
                 return self._let_go(claim, lost.why)
         return Then.DELETE if final else Then.GIVE_BACK
+
+    def _of(self, claim: Claim) -> dict[str, str | int | None]:
+        """What every line about this attempt says: `aistratus logs --request` finds it by the request."""
+        return {"job": self._job.job_id, "request_id": claim.request_id, "attempt": claim.attempt}
 
     def _since_submitted(self, claim: Claim) -> int:
         waited = max(0, claim.started_ms - self._job.submitted_ms)

@@ -51,11 +51,15 @@ class JobLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One attempt's right to write a job item. Times are milliseconds since the epoch."""
+    """One attempt's right to write a job item. Times are milliseconds since the epoch.
+
+    request_id: of the request that made the job, as the router and the API's access log know it.
+    """
 
     pk: str
     attempt: int
     started_ms: int
+    request_id: str | None = None
 
 
 class Jobs:
@@ -90,12 +94,14 @@ class Jobs:
                 f"{OPEN} AND {NOT_CANCELLED} AND {NOT_EXPIRED} AND {NOT_CLAIMED}",
                 extra,
                 more=", #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #error, #ended_ms, #usage, #timings",
+                gives="ALL_NEW",
             )
         except JobLostTo as lost:
             if lost.why is not Lost.TAKEN or lost.item.get("claim") != claim_id:
                 raise
             item = lost.item  # the first try was carried out and only its answer was lost
-        return Claim(pk=pk, attempt=item["attempt"], started_ms=item["started_ms"])
+        request = item.get("request_id")
+        return Claim(pk=pk, attempt=item["attempt"], started_ms=item["started_ms"], request_id=request)
 
     def write(self, claim: Claim, text: str | None) -> None:
         """Shows the text so far; None only asks whether the job is still ours.
@@ -169,9 +175,16 @@ class Jobs:
             raise
 
     def _update(
-        self, pk: str, values: Mapping[str, Any], condition: str, extra: Mapping[str, Any], *, more: str = ""
+        self,
+        pk: str,
+        values: Mapping[str, Any],
+        condition: str,
+        extra: Mapping[str, Any],
+        *,
+        more: str = "",
+        gives: str = "UPDATED_NEW",
     ) -> dict[str, Any]:
-        """One conditional update; the item afterwards."""
+        """One conditional update; what it has changed, or as `gives` says."""
         known = {name: value for name, value in values.items() if value is not None}
         update = "SET " + ", ".join(f"#{name} = :set_{name}" for name in known) + more
         constants = {"queued": QUEUED, "running": RUNNING, "false": False, "now": self._clock.now_ms() // 1000, **extra}
@@ -186,7 +199,7 @@ class Jobs:
                 ConditionExpression=condition,
                 ExpressionAttributeNames={f"#{name}": name for name in re.findall(r"#(\w+)", both)},
                 ExpressionAttributeValues={f":{name}": packed for name, packed in pack(bound).items() if name in used},
-                ReturnValues="UPDATED_NEW",
+                ReturnValues=gives,
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as error:

@@ -159,3 +159,20 @@ COST = {
         "days": {"type": "array", "items": {"type": "object", "required": ["day", "amount", "parts"]}},
     },
 }  # fmt: skip
+
+MEMBER = table(name=TEXT, email=TEXT, state=TEXT, operator={"type": "boolean"}, since=TEXT)
+USERS = document(env=TEXT, users={"type": "array", "items": MEMBER})
+WHOAMI = document(
+    env=TEXT,
+    user=TEXT,
+    email=MAYBE_TEXT,
+    groups={"type": "array", "items": TEXT},
+    expires_at=TEXT,
+    way={"enum": ["credentials", "browser", "password"]},
+    api_url=TEXT,
+)
+
+EVENT = table(timestamp_ms=COUNT, source=TEXT, message=TEXT)
+STORY = document(
+    env=TEXT, request_id=TEXT, jobs={"type": "array", "items": TEXT}, events={"type": "array", "items": EVENT}
+)

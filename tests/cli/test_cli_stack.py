@@ -7,9 +7,11 @@ import re
 import stat
 from pathlib import Path
 
+import fastjsonschema
 import pytest
 from cli_parts import client
 from conftest import Built
+from documents import STORY
 from dotenv import dotenv_values
 
 pytestmark = pytest.mark.xdist_group("cli")
@@ -111,6 +113,17 @@ def test_logs_show_what_happened_and_never_what_was_asked(built: Built) -> None:
     assert not [source for source, text in told.items() if "marmalade" in text or job["text"][:20] in text]
     lines = [json.loads(line) for line in built.person.run("logs", "router", "-o", "json").out.splitlines()]
     assert all(set(line) == {"schema", "timestamp_ms", "message"} for line in lines)
+
+    about = built.person.run("logs", "--request", job["request_id"], "-o", "json").document
+    fastjsonschema.validate(STORY, about)
+    assert about["jobs"] == [job["job_id"]]
+    assert {line["source"] for line in about["events"]} == {"api", "router", "worker"}
+    done = next(line["message"] for line in about["events"] if '"job_done"' in line["message"])
+    assert json.loads(done)["request_id"] == job["request_id"]
+    moments = [line["timestamp_ms"] for line in about["events"]]
+    assert moments == sorted(moments)
+    unknown = built.person.run("logs", "--request", "nobodys=")
+    assert (unknown.code, "no log names request nobodys=" in unknown.err) == (6, True)
 
 
 def test_a_ledger_full_of_rubbish_costs_nothing_but_time(built: Built) -> None:
