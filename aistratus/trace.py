@@ -38,8 +38,9 @@ UNNAMED = re.compile(r"(AccessKey|Token|Password|Tag|KMS)", re.IGNORECASE)
 
 CALL_PARAMS = "aistratus.params"
 SECRET = frozenset(
-    {"Value", "SecretString", "SecretBinary", "Password", "Body", "ZipFile", "UserData", "AuthParameters"}
-)
+    {"Value", "SecretString", "SecretBinary", "Password", "Body", "ZipFile", "UserData", "AuthParameters",
+     "TemporaryPassword", "ChallengeResponses", "Session", "Token"}
+)  # fmt: skip
 """Parameters that say nothing about permissions, and hold what nobody needs to see."""
 
 

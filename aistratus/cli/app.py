@@ -24,11 +24,13 @@ from aistratus.cli import (
     init,
     lifecycle,
     local,
+    login,
     logs,
     node_reach,
     queue,
     secret,
     status,
+    user,
 )
 from aistratus.cli.options import Embedded, Group, Options, in_order, truthy
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
@@ -87,7 +89,11 @@ def options(
         config=config,
         trace=trace,
         embedded=Embedded(
-            defaults=_defaults, access=_access, ended=_ended, asks=lambda settings: not _embedded(settings)
+            defaults=_defaults,
+            access=_access,
+            ended=_ended,
+            asks=lambda settings: not _embedded(settings),
+            keeps_tokens=_keeps_tokens,
         ),
     )
 
@@ -98,6 +104,10 @@ app.command("down")(lifecycle.down)
 app.command("status")(status.status)
 app.add_typer(chat.app, name="chat")
 app.command("logs")(logs.logs)
+app.command("login")(login.login)
+app.command("token")(login.token)
+app.command("whoami")(login.whoami)
+app.command("logout")(login.logout)
 app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)
 app.add_typer(cost.app, name="cost")
@@ -107,6 +117,7 @@ app.add_typer(iam.app, name="iam")
 app.add_typer(local.app, name="local")
 app.add_typer(queue.app, name="queue")
 app.add_typer(node_reach.app, name="node")  # the same as `node.app`, with what is registered there
+app.add_typer(user.app, name="user")
 
 
 def main() -> None:
@@ -218,6 +229,12 @@ def _defaults() -> dict[str, Any]:
 
 def _embedded(settings: Settings) -> bool:
     return settings.env == LOCAL_ENV and not os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _keeps_tokens(settings: Settings) -> str:
+    if _embedded(settings):
+        return ""
+    return f"env {settings.env!r} lives in an AWS account, and whoever sees its token is you for as long as it lasts"
 
 
 def _access(settings: Settings, start: bool) -> Access | None:

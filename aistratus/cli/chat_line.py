@@ -65,12 +65,10 @@ def connect(options: Options) -> Line:
     Raises:
         Failure: the stack isn't up, or nobody answers.
     """
-    from aistratus.cli.operator import open_door
-    from aistratus.cli.session import open_session
+    from aistratus.cli.door import knock
 
-    session = open_session(options)
-    door = open_door(session)
-    return Line(door.url, door.signed_in.access_token)
+    door = knock(options)
+    return Line(door.url, door.signed_in)
 
 
 def file_of(env: str) -> Path:

@@ -309,7 +309,7 @@ def _ask(session: Session, console: Console) -> dict[str, Any]:
     began = time.monotonic()
     door = open_door(session)
     request = Conversation().ask(QUESTION, max_tokens=ANSWER_TOKENS, temperature=0.0)
-    with Api(door.url, door.signed_in.access_token) as api:
+    with Api(door.url, door.signed_in) as api:
         key = uuid.uuid4().hex
         try:
             for event in api.stream(api.submit(request, key)):

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from aistratus.client.errors import SignInError
-from aistratus.client.signin import AdminSignIn
+from aistratus.client.keychain import keychain
+from aistratus.client.place import Place
+from aistratus.client.signin import AdminSignIn, claims
 from aistratus.client.signin import Session as SignedIn
 from aistratus.client.tokens import Tokens, TokenStore
 from aistratus.core.errors import Absent, error_code
@@ -33,8 +35,35 @@ PASSWORD = "operator_password"  # noqa: S105 - the name under which it is kept
 class Door:
     """Where the API is and who may knock."""
 
+    env: str
     url: str
     signed_in: SignedIn
+    pool: str
+    cognito: Any
+    operator: str = ""
+    """Whose name the AWS credentials stand for, where there are any."""
+
+    @property
+    def username(self) -> str:
+        """Who knocks: whoever signed in, else the operator."""
+        tokens = self.signed_in.kept()
+        return str(claims(tokens.access).get("username", "")) if tokens else self.operator
+
+    @property
+    def place(self) -> Place:
+        """What somebody without AWS credentials has to know."""
+        return Place(
+            env=self.env,
+            api=self.url,
+            cognito=self.cognito.meta.endpoint_url,
+            pool=self.pool,
+            client=self.signed_in.client_id,
+        )
+
+
+def token_store(client: str) -> TokenStore:
+    """By client id: an env that was built anew has another one, and the old one's tokens are worthless."""
+    return TokenStore(platformdirs.user_state_path("aistratus") / "tokens" / client, keychain())
 
 
 class Cognito:
@@ -61,9 +90,8 @@ def open_door(session: Session) -> Door:
         return _password(session, cognito, pool, username)
 
     way_in = OperatorSignIn(session, AdminSignIn(cognito, pool, client, username, password))
-    # By client id: an env that was taken down and built again has a new pool, and the old one's tokens are worthless.
-    store = TokenStore(platformdirs.user_state_path("aistratus") / "tokens" / client)
-    return Door(ids["api"]["endpoint"], SignedIn(session.settings.env, store, cognito, client, way_in))
+    signed_in = SignedIn(session.settings.env, token_store(client), cognito, client, way_in)
+    return Door(session.settings.env, ids["api"]["endpoint"], signed_in, pool, cognito, username)
 
 
 def ids_of(session: Session, keys: Collection[str]) -> dict[str, dict[str, str]]:

@@ -43,6 +43,8 @@ class Embedded:
     """How to reach the env's cloud (started if asked for); `None` if it isn't running, so that nothing can be there."""
     ended: Callable[[Settings], bool]
     """Ends the env's cloud after `down`, if it has one of its own; tells whether it did."""
+    keeps_tokens: Callable[[Settings], str]
+    """Why no token of this env may be printed; empty where nothing but this machine believes it."""
     asks: Callable[[Settings], bool]
     """Is a question in place before `up` and `down`? Not where nothing costs money and nothing outlives the machine."""
 

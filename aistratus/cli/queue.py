@@ -23,22 +23,20 @@ NUMBERS = ("depth", "in_flight", "dead", "oldest_age_s", "heartbeat_age_s")
 def health(context: typer.Context) -> None:
     """Shows what waits, how long, what was given up, and the worker's last sign of life."""
     from aistratus.cli import show
-    from aistratus.cli.operator import open_door
-    from aistratus.cli.session import open_session
+    from aistratus.cli.door import knock
     from aistratus.client.api import Api
     from aistratus.client.errors import ClientError
 
     options: Options = context.obj
-    session = open_session(options)
-    door = open_door(session)
+    door = knock(options)
     try:
-        with Api(door.url, door.signed_in.access_token) as api:
+        with Api(door.url, door.signed_in) as api:
             answer = api.queue_health()
     except ClientError as error:
         raise Failure(str(error).rstrip(".")) from error
     numbers = {name: answer.get(name) for name in NUMBERS}
     if options.json:
-        show.emit({"env": session.settings.env, **numbers})
+        show.emit({"env": door.env, **numbers})
         return
     _numbers(show.results(options), numbers)
 

@@ -1,26 +1,40 @@
 """Signing in to the user pool, and staying signed in without asking.
 
 The way in here is the operator's: somebody with AWS credentials for the account signs in with a name and a password
-through Cognito's admin API, which needs no browser. Other ways in give the same `Tokens` and are kept by the same
-session.
+through Cognito's admin API, which needs no browser. Other ways in (`browser.py`, `password.py`) give the same `Tokens`
+and are kept by the same session.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from aistratus.client.errors import SignInError
-from aistratus.client.tokens import Tokens, TokenStore
+from aistratus.client.tokens import BY_ITSELF, Tokens, TokenStore
 
 RENEW_BEFORE_S: Final = 120.0
 """A token is renewed this long before it expires, so that it outlives the request it is sent with."""
 
 _REJECTED: Final = frozenset({"NotAuthorizedException", "UserNotFoundException", "UserNotConfirmedException"})
+_TELLING: Final = re.compile("Temporary password has expired|User is disabled|Password attempts exceeded")
+"""Cognito's own words for a refusal that isn't about a wrong password."""
+_SAID: Final = {
+    "PasswordResetRequiredException": "the password must be reset first, on the page that `aistratus login` opens",
+    "CodeMismatchException": "the code is not right",
+    "ExpiredCodeException": "the code has expired; sign in again for another one",
+    "InvalidPasswordException": "the new password needs 12 characters, with upper and lower case, digits and signs",
+    "TooManyRequestsException": "there were too many tries; wait a few minutes",
+    "LimitExceededException": "there were too many tries; wait a few minutes",
+    "TooManyFailedAttemptsException": "there were too many tries; wait a few minutes",
+    "ResourceNotFoundException": "the env's app client is gone; `aistratus up` makes another",
+}
+"""Cognito's refusals that mean something to whoever signs in."""
 
 
 class WayIn(Protocol):
@@ -55,7 +69,7 @@ class AdminSignIn:
         Raises:
             SignInError: wrong password, or the user must do something first.
         """
-        answer = _asked(
+        answer = asked(
             lambda: self.cognito.admin_initiate_auth(
                 UserPoolId=self.pool_id,
                 ClientId=self.client_id,
@@ -64,16 +78,19 @@ class AdminSignIn:
             ),
             f"{self.username} can't be signed in",
         )
-        return _tokens(answer, refresh="", now=self.now(), who=self.username)
+        return tokens_of(answer, refresh="", now=self.now(), who=self.username)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A user's tokens in one env: kept, renewed in silence, and got anew when that fails.
+    """A user's tokens in one env: kept, renewed in silence, and got anew when that fails and nobody has to be asked.
+
+    It is a function that gives an access token that is valid now: fits `Api(token=…)`.
 
     Args:
-        cognito: boto3's `cognito-idp` client; renewing needs no permission.
-        way_in: None when nobody can be asked; then an expired session is an error.
+        cognito: boto3's `cognito-idp` client; renewing and revoking need no permission.
+        way_in: the operator's; None where there are no AWS credentials. Whoever signed in by another way is asked to do
+            so again, instead of going on as somebody else.
     """
 
     env: str
@@ -83,45 +100,105 @@ class Session:
     way_in: WayIn | None
     now: Callable[[], float] = time.time
 
+    def __call__(self) -> str:
+        """As `access_token`."""
+        return self.access_token()
+
     def access_token(self) -> str:
-        """An access token that is valid for the next request. Fits `Api(token=…)`.
+        """An access token that is valid for the next request.
 
         Raises:
             SignInError: there is none and none can be got.
         """
+        return self.tokens().access
+
+    def instead_of(self, refused: str) -> str:
+        """Another access token than this one, which the API didn't take although it looked valid from here.
+
+        That happens when this machine's clock is wrong, or when the token was revoked elsewhere.
+
+        Raises:
+            SignInError: there is none and none can be got.
+        """
+        return self.tokens(refused).access
+
+    def tokens(self, refused: str = "") -> Tokens:
+        """Tokens that are valid for the next request.
+
+        Raises:
+            SignInError: there are none and none can be got.
+        """
+        kept = self.kept()
+        if kept is not None and self._is_good(kept, refused):
+            return kept
+        with self.store.held(self.env):
+            kept = self.kept()  # another process may have renewed them meanwhile
+            if kept is None:
+                return self.sign_in()
+            if self._is_good(kept, refused):
+                return kept
+            try:
+                return self._renewed(kept)
+            except _NotAsked:
+                if kept.access != refused and kept.expires_at > self.now():
+                    return kept  # it is good for this request, and the next one tries again
+                raise
+
+    def kept(self) -> Tokens | None:
+        """What is kept for this env's client: one that was taken down and built again has another."""
         tokens = self.store.load(self.env)
-        if tokens is None or not self._is_ours(tokens):
-            return self.sign_in().access
-        if tokens.expires_at - self.now() > RENEW_BEFORE_S:
-            return tokens.access
-        return self._renewed(tokens).access
+        ours = tokens is not None and claims(tokens.access).get("client_id") == self.client_id
+        return tokens if ours else None
 
     def sign_in(self) -> Tokens:
         """Signs in anew and keeps the tokens.
 
         Raises:
-            SignInError: it can't be done.
+            SignInError: it can't be done without asking somebody.
         """
         if self.way_in is None:
             raise SignInError(f"You are not signed in to {self.env}; type `aistratus login -e {self.env}`.")
-        tokens = self.way_in.sign_in()
+        return self._keep(self.way_in.sign_in())
+
+    def replace(self, tokens: Tokens) -> Tokens | None:
+        """Keeps tokens that were got in another way; gives those that they replace.
+
+        Nobody renews meanwhile, who would then put the old ones back.
+        """
+        with self.store.held(self.env):
+            earlier = self.kept()
+            self._keep(tokens)
+        return earlier
+
+    def _keep(self, tokens: Tokens) -> Tokens:
         self.store.save(self.env, tokens)
         return tokens
 
     def sign_out(self) -> None:
-        """Forgets the tokens on this machine."""
-        self.store.forget(self.env)
+        """Ends the session at Cognito and forgets its tokens on this machine, the latter in any case.
 
-    def _is_ours(self, tokens: Tokens) -> bool:
-        """Whether they were made for this client: an env that was taken down and built again has another one."""
-        return _unverified_claims(tokens.access).get("client_id") == self.client_id
+        Raises:
+            SignInError: Cognito couldn't be asked, so that the session goes on there until it expires.
+        """
+        with self.store.held(self.env):
+            tokens = self.kept()
+            self.store.forget(self.env)
+        if tokens is None or not tokens.refresh:
+            return
+        asked(
+            lambda: self.cognito.revoke_token(ClientId=self.client_id, Token=tokens.refresh),
+            f"The session in {self.env} is forgotten here, but it can't be revoked",
+        )
+
+    def _is_good(self, tokens: Tokens, refused: str) -> bool:
+        return tokens.access != refused and tokens.expires_at - self.now() > RENEW_BEFORE_S
 
     def _renewed(self, tokens: Tokens) -> Tokens:
-        """With the refresh token; by the way in when Cognito doesn't take it any more."""
+        """With the refresh token, which Cognito may replace; by the way in when it isn't taken any more."""
         if not tokens.refresh:
-            return self.sign_in()
+            return self._again(tokens)
         try:
-            answer = _asked(
+            answer = asked(
                 lambda: self.cognito.initiate_auth(
                     ClientId=self.client_id,
                     AuthFlow="REFRESH_TOKEN_AUTH",
@@ -130,27 +207,36 @@ class Session:
                 f"The session in {self.env} can't be renewed",
             )
         except _Rejected:
+            return self._again(tokens)
+        renewed = tokens_of(answer, refresh=tokens.refresh, now=self.now(), who="the user")
+        return self._keep(replace(renewed, way=tokens.way))
+
+    def _again(self, tokens: Tokens) -> Tokens:
+        """The operator's way in goes without asking; others need their user."""
+        if tokens.way == BY_ITSELF:
             return self.sign_in()
-        renewed = _tokens(answer, refresh=tokens.refresh, now=self.now(), who="the user")
-        self.store.save(self.env, renewed)
-        return renewed
+        raise SignInError(f"Your session in {self.env} has expired; type `aistratus login -e {self.env}`.")
 
 
-def _unverified_claims(token: str) -> Mapping[str, Any]:
-    """What a token of our own says, which only the API can check."""
+def claims(token: str) -> Mapping[str, Any]:
+    """What a token of our own says, unverified: only the API can check it."""
     try:
         payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (IndexError, ValueError):
         return {}
-    return claims if isinstance(claims, dict) else {}
+    return said if isinstance(said, dict) else {}
 
 
 class _Rejected(SignInError):
     """Cognito was asked and said no."""
 
 
-def _asked(call: Callable[[], Mapping[str, Any]], what: str) -> Mapping[str, Any]:
+class _NotAsked(SignInError):
+    """No answer came from Cognito."""
+
+
+def asked(call: Callable[[], Mapping[str, Any]], what: str) -> Mapping[str, Any]:
     """Cognito's answer, or its refusal in a sentence that quotes no secret."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -159,13 +245,16 @@ def _asked(call: Callable[[], Mapping[str, Any]], what: str) -> Mapping[str, Any
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if code in _REJECTED:
-            raise _Rejected(f"{what}: the name, password or session is not valid.") from error
-        raise SignInError(f"{what}: {error.response.get('Error', {}).get('Message') or code}") from error
+            said = error.response["Error"].get("Message", "").rstrip(".")
+            told = said if _TELLING.match(said) else "the name, password or session is not valid"
+            raise _Rejected(f"{what}: {told}.") from error
+        said = _SAID.get(code) or error.response.get("Error", {}).get("Message") or code
+        raise SignInError(f"{what}: {said.rstrip('.')}.") from error
     except BotoCoreError as error:
-        raise SignInError(f"{what}: {error}") from error
+        raise _NotAsked(f"{what}: {error}") from error
 
 
-def _tokens(answer: Mapping[str, Any], *, refresh: str, now: float, who: str) -> Tokens:
+def tokens_of(answer: Mapping[str, Any], *, refresh: str, now: float, who: str, way: str = BY_ITSELF) -> Tokens:
     """Tokens from Cognito's answer. A refresh token is only in it when a new one was made."""
     result = answer.get("AuthenticationResult")
     if not result:
@@ -176,4 +265,5 @@ def _tokens(answer: Mapping[str, Any], *, refresh: str, now: float, who: str) ->
         refresh=result.get("RefreshToken") or refresh,
         id=result.get("IdToken", ""),
         expires_at=now + result["ExpiresIn"],
+        way=way,
     )

@@ -1,7 +1,8 @@
 """Tokens of a signed-in user, kept in a file that only the user can read.
 
 One file for each env, 0600 in a folder 0700, replaced in one step, so that a reader never sees half of it. A file
-that can't be read as tokens counts as none: signing in again is always possible.
+that can't be read as tokens counts as none: signing in again is always possible. Where the operating system has a
+keyring, what the file holds is encrypted with a key from there (`keychain.py`).
 """
 
 from __future__ import annotations
@@ -10,24 +11,51 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from aistratus.exclusive import Busy, exclusive
 from aistratus.private import make_private
 
 _ENV: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _OTHERS: Final = 0o077
+_SEALED: Final = "sealed"
+
+BY_ITSELF: Final = "credentials"
+"""How the operator gets tokens: by AWS credentials, so that it can be done again without asking."""
+
+RENEWED_WITHIN_S: Final = 20.0
+"""The longest that another process may take to renew the same tokens; a call that is repeated takes less."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What Cognito gives at sign-in. `expires_at` is in seconds since the epoch and holds for access and id."""
+    """What Cognito gives at sign-in.
+
+    expires_at: seconds since the epoch, of access and id.
+    way: how the user signed in: `credentials`, `browser` or `password`.
+    """
 
     access: str = field(repr=False)
     refresh: str = field(repr=False)
     id: str = field(repr=False)
     expires_at: float
+    way: str = BY_ITSELF
+
+
+class Seal(Protocol):
+    """Encrypts what is kept, with a key from elsewhere."""
+
+    def close(self, text: str) -> str | None:
+        """`None` if there is no key to be had, so that the text is kept as it is."""
+        ...
+
+    def open(self, sealed: str) -> str | None:
+        """`None` if there is no key, or another one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,7 @@ class TokenStore:
     """Tokens by env in one folder, which is made when something is saved."""
 
     folder: Path
+    seal: Seal | None = None
 
     def load(self, env: str) -> Tokens | None:
         """The tokens of an env, or None if there are none that can be read.
@@ -45,7 +74,7 @@ class TokenStore:
         try:
             if path.stat().st_mode & _OTHERS and os.name == "posix":
                 path.chmod(0o600)
-            return _tokens(json.loads(path.read_text("utf-8")))
+            return _tokens(self._opened(json.loads(path.read_text("utf-8"))))
         except (OSError, ValueError):
             return None
 
@@ -57,11 +86,14 @@ class TokenStore:
         """
         path = self._path(env)
         make_private(self.folder)
+        text = json.dumps(asdict(tokens))
+        sealed = self.seal.close(text) if self.seal else None
+        content = asdict(tokens) if sealed is None else {_SEALED: sealed}
         beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as target:
-                json.dump(asdict(tokens), target)
+                json.dump(content, target)
                 target.flush()
                 os.fsync(target.fileno())
             beside.replace(path)
@@ -72,6 +104,26 @@ class TokenStore:
     def forget(self, env: str) -> None:
         """Removes the tokens of an env; fine if there are none."""
         self._path(env).unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self, env: str) -> Iterator[None]:
+        """One process at a time renews the tokens of an env: a refresh token that rotates is good for one only.
+
+        Whoever has waited long enough goes on without the lock; the worst that can happen is one more sign-in.
+        """
+        with ExitStack() as stack:
+            try:
+                make_private(self.folder)
+                stack.enter_context(exclusive(self._path(env).with_suffix(".lock"), within=RENEWED_WITHIN_S))
+            except (Busy, OSError):
+                pass
+            yield
+
+    def _opened(self, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(sealed := data.get(_SEALED), str):
+            return data
+        text = self.seal.open(sealed) if self.seal else None
+        return None if text is None else json.loads(text)
 
     def _path(self, env: str) -> Path:
         if not _ENV.fullmatch(env):
@@ -87,9 +139,10 @@ def _tokens(data: Any) -> Tokens:
     """
     try:
         expires_at = data["expires_at"]
-        texts = (data["access"], data["refresh"], data["id"])
+        texts = (data["access"], data["refresh"], data["id"], data.get("way", BY_ITSELF))
     except (KeyError, TypeError) as error:
         raise ValueError("not tokens") from error
     if not isinstance(expires_at, (int, float)) or not all(isinstance(text, str) for text in texts):
         raise ValueError("not tokens")
-    return Tokens(*texts, float(expires_at))
+    access, refresh, identity, way = texts
+    return Tokens(access, refresh, identity, float(expires_at), way)

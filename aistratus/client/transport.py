@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import httpx
 
@@ -34,12 +34,20 @@ PASSING: Final = frozenset({429, 500, 502, 503, 504})
 BLANK: Final = "about:blank"
 
 
+@runtime_checkable
+class Renewing(Protocol):
+    """A source of tokens that can be told that one of them wasn't taken: `signin.Session`."""
+
+    def instead_of(self, refused: str) -> str: ...
+
+
 @dataclass(frozen=True)
 class Transport:
     """HTTP to one API, with a bearer token where one is asked for.
 
     Args:
-        token: gives an access token that is valid now; asked before every request.
+        token: gives an access token that is valid now; asked before every request. If it is `Renewing`, a token that
+            the API refuses is replaced once, so that one that expires in the middle of a conversation isn't noticed.
         patience: seconds for which a request is repeated altogether.
         longest_wait: seconds; a server that wants more gets its answer shown instead.
         on_wait: told before each pause what went wrong and how long the pause is, for whoever shows a countdown, and
@@ -91,7 +99,8 @@ class Transport:
         token = self.token() if call.signed_in else None
         response = self._send(call, token)
         if response.status_code == 401 and token is not None:
-            renewed = self.token()  # it may have expired on the way, and been renewed meanwhile
+            # It may have expired on the way, and been renewed meanwhile; or this machine's clock is wrong.
+            renewed = self.token.instead_of(token) if isinstance(self.token, Renewing) else self.token()
             if renewed != token:
                 response = self._send(call, renewed)
         if response.is_success:

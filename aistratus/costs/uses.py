@@ -162,6 +162,7 @@ FREE: Mapping[str, str] = {
     "InstanceProfile": _IAM,
     "OidcProvider": _IAM,
     "UserPoolClient": _PEOPLE,
+    "UserPoolDomain": "a prefix of Cognito's own domain costs nothing",
     "UserPoolGroup": _PEOPLE,
     "User": _PEOPLE,
     "InvokePermission": _LAMBDA,

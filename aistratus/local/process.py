@@ -29,6 +29,7 @@ from typing import Final
 import platformdirs
 import psutil
 
+from aistratus.exclusive import Busy, exclusive
 from aistratus.private import make_private
 
 START_WITHIN_S: Final = 30.0
@@ -226,28 +227,12 @@ def write_record(directory: Path, record: Record) -> None:
 def locked(directory: Path) -> Iterator[None]:
     """Holds the state directory's lock; the system frees it when its holder dies."""
     path = directory / LOCK
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-        deadline = time.monotonic() + LOCK_WITHIN_S
-        while not _try_lock(file.fileno()):
-            if time.monotonic() > deadline:
-                raise CloudError(f"another command has held {path} for {LOCK_WITHIN_S:.0f} s; is it stuck?")
-            time.sleep(POLL_S)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(exclusive(path, within=LOCK_WITHIN_S))
+        except Busy:
+            raise CloudError(f"another command has held {path} for {LOCK_WITHIN_S:.0f} s; is it stuck?") from None
         yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _directory(state_dir: Path | None) -> Path:

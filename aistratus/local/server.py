@@ -105,6 +105,7 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
     from aistratus.local.call_log import CallLog
     from aistratus.local.front import FrontServer, Guarded, ServiceLocks
     from aistratus.local.gateway import build_gateway
+    from aistratus.local.hosted import HostedPages
     from aistratus.local.node import Nodes
     from aistratus.local.runner import FunctionRunner
     from aistratus.local.scheduler import Scheduler
@@ -126,7 +127,7 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
         locks=locks,
     )
     install(cloud)
-    app = DomainDispatcherApplication(create_backend_app)
+    app = HostedPages(DomainDispatcherApplication(create_backend_app), locks)
     scheduler, front = Scheduler(cloud), Guarded(app, locks)
     if strict:
         delays, calls = install_rules(cloud), CallLog(role_of)

@@ -48,15 +48,18 @@ IDENTITY: Table = {
         "cognito-idp",
         t.USER_POOL,
         "UserPoolId",
-        "DescribeUserPool UpdateUserPool SetUserPoolMfaConfig DeleteUserPool DeleteUserPoolDomain ListUserPoolClients "
+        "DescribeUserPool UpdateUserPool SetUserPoolMfaConfig DeleteUserPool CreateUserPoolDomain "
+        "DeleteUserPoolDomain ListUserPoolClients "
         "DescribeUserPoolClient CreateUserPoolClient UpdateUserPoolClient DeleteUserPoolClient ListGroups CreateGroup "
         "UpdateGroup DeleteGroup AdminGetUser AdminCreateUser AdminDeleteUser AdminEnableUser AdminDisableUser "
         "AdminUpdateUserAttributes AdminListGroupsForUser AdminAddUserToGroup AdminRemoveUserFromGroup "
-        "AdminSetUserPassword AdminInitiateAuth",
+        "AdminSetUserPassword AdminInitiateAuth ListUsers ListUsersInGroup",
     ),
     **same("cognito-idp", t.USER_POOL, "ResourceArn", "TagResource"),
     # A pool has no ARN before it is made; what it will be tagged with tells whose it is.
     "cognito-idp:CreateUserPool": (Check("cognito-idp:CreateUserPool", t.EVERYTHING, state="made"),),
     # What a token or a password opens needs no AWS credentials.
     "cognito-idp:InitiateAuth": (),
+    "cognito-idp:RespondToAuthChallenge": (),
+    "cognito-idp:RevokeToken": (),
 }

@@ -64,6 +64,12 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
          "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "budgets:DescribeBudget",
          "ce:GetCostAndUsage", "cloudwatch:GetMetricStatistics", "pricing:GetProducts"}
     ),
+    "login": LEDGER,
+    "whoami": SIGN_IN,
+    "logout": LEDGER,
+    "user": LEDGER
+    | {"cognito-idp:ListUsers", "cognito-idp:ListUsersInGroup", "cognito-idp:AdminCreateUser",
+       "cognito-idp:AdminAddUserToGroup", "cognito-idp:AdminDeleteUser", "cognito-idp:AdminSetUserPassword"},
     "logs": frozenset({"logs:FilterLogEvents"}),
     "doctor": frozenset(
         {"iam:ListAccountAliases", "iam:GetRole", "iam:SimulatePrincipalPolicy", "service-quotas:GetServiceQuota",
@@ -162,7 +168,8 @@ def kind_of(operation: str) -> str | None:
 
 ALSO_PROVISIONING: Final = frozenset(
     {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances",
-     "cognito-idp:AdminGetUser", "secretsmanager:DescribeSecret", "s3:GetObject"}
+     "cognito-idp:AdminGetUser", "cognito-idp:AdminCreateUser", "cognito-idp:AdminAddUserToGroup",
+     "cognito-idp:AdminDeleteUser", "secretsmanager:DescribeSecret", "s3:GetObject"}
 )  # fmt: skip
 """Operations of single commands that reconcilers make too."""
 
@@ -176,7 +183,10 @@ BEFORE_WRITING: Final = frozenset(
 )
 """Read only when something is about to be made or changed."""
 
-COMMANDS: Final = ("up", "down", "plan", "status", "chat", "queue", "secret", "node", "cost", "logs", "doctor")
+COMMANDS: Final = (
+    "up", "down", "plan", "status", "chat", "login", "whoami", "logout", "user", "queue", "secret", "node", "cost",
+    "logs", "doctor",
+)  # fmt: skip
 
 
 def _verb(operation: str) -> str:

@@ -30,6 +30,9 @@ class UserPoolClient(Resource):
     prevent_user_existence_errors: `ENABLED` answers unknown users like wrong passwords.
     revocation: refresh tokens can be revoked.
     callback_urls: where the hosted sign-in page may lead back to.
+    oauth_flows: how the hosted page hands tokens over: `code`; none switches it off.
+    scopes: what those tokens may tell.
+    providers: who says who somebody is on the hosted page: `COGNITO` for the pool itself.
     """
 
     pool: Ref | str
@@ -41,6 +44,9 @@ class UserPoolClient(Resource):
     prevent_user_existence_errors: str = "ENABLED"
     revocation: bool = True
     callback_urls: tuple[str, ...] | None = unordered(default=None)
+    oauth_flows: tuple[str, ...] | None = unordered(default=None)
+    scopes: tuple[str, ...] | None = unordered(default=None)
+    providers: tuple[str, ...] | None = unordered(default=None)
 
     replace_on: ClassVar[frozenset[str]] = frozenset({"pool", "secret"})
 
@@ -71,6 +77,10 @@ def find_client(aws: Cloud, want: UserPoolClient) -> Found | None:
         prevent_user_existence_errors=client.get("PreventUserExistenceErrors", "LEGACY"),
         revocation=client.get("EnableTokenRevocation", False),
         callback_urls=tuple(client.get("CallbackURLs", ())),
+        # Flows that are listed count only with this switch.
+        oauth_flows=tuple(client.get("AllowedOAuthFlows", ())) if client.get("AllowedOAuthFlowsUserPoolClient") else (),
+        scopes=tuple(client.get("AllowedOAuthScopes", ())),
+        providers=tuple(client.get("SupportedIdentityProviders", ())),
     )
     return Found(state=state, ids={"id": client["ClientId"], "pool": pool})
 
@@ -90,7 +100,8 @@ def ensure_client(aws: Cloud, want: UserPoolClient, have: Found | None, changes:
         "ExplicitAuthFlows": list(want.flows),
         "PreventUserExistenceErrors": want.prevent_user_existence_errors,
         "EnableTokenRevocation": want.revocation,
-        **({} if want.callback_urls is None else {"CallbackURLs": list(want.callback_urls)}),
+        **{name: list(value) for name, value in _hosted(want).items() if value is not None},
+        **({} if want.oauth_flows is None else {"AllowedOAuthFlowsUserPoolClient": bool(want.oauth_flows)}),
     }
     if have is None:
         aws.create_once(
@@ -106,6 +117,16 @@ def ensure_client(aws: Cloud, want: UserPoolClient, have: Found | None, changes:
         whole = {**restated(aws, "UpdateUserPoolClient", there), **settings}
         change(aws, aws.cognito_idp.update_user_pool_client, **whole)
     return await_match(find_client, aws, want)
+
+
+def _hosted(want: UserPoolClient) -> dict[str, tuple[str, ...] | None]:
+    """The settings of the hosted page, by Cognito's names."""
+    return {
+        "CallbackURLs": want.callback_urls,
+        "AllowedOAuthFlows": want.oauth_flows,
+        "AllowedOAuthScopes": want.scopes,
+        "SupportedIdentityProviders": want.providers,
+    }
 
 
 def _recorded_client(aws: Cloud, pool: str, key: str) -> dict[str, Any] | None:

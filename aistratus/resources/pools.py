@@ -202,6 +202,11 @@ def pool_is_ours(aws: Cloud, value: Ref | str) -> bool:
     return isinstance(value, str) or _our_pool(aws, _pool_of(value)) is not None
 
 
+def described_pool(aws: Cloud, pool: str) -> Mapping[str, Any]:
+    """What Cognito tells of a pool; nothing once it is gone."""
+    return next(iter(_described(aws, [pool])), {})
+
+
 def in_pool(aws: Cloud, operation: str, items: str, pool: str) -> list[dict[str, Any]]:
     """All that the listing `operation` tells of a pool; nothing once the pool is gone."""
 

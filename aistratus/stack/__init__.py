@@ -85,7 +85,7 @@ def describe(settings: Settings, names: Names, shipped: Shipped) -> Stack:
     """Every resource of the env."""
     network = declare_network(settings)
     data = declare_data(names)
-    identity = declare_identity(settings)
+    identity = declare_identity(settings, names)
     people = declare_people(settings, names)
     router = declare_router(settings, names, shipped, data, identity)
     api = declare_api(settings, names, router, identity)

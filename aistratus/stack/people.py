@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from aistratus import policies
+from aistratus.callbacks import CALLBACKS, SCOPES
 from aistratus.core.resource import Ref
 from aistratus.policies import Names
-from aistratus.resources.cognito import User, UserPool, UserPoolClient, UserPoolGroup
+from aistratus.resources.cognito import User, UserPool, UserPoolClient, UserPoolDomain, UserPoolGroup
 from aistratus.resources.sns import Topic, TopicSubscription
 from aistratus.settings import Settings
 from aistratus.stack.group import Group
@@ -25,15 +27,31 @@ class Identity(Group):
     client: UserPoolClient
 
 
-def declare_identity(settings: Settings) -> Identity:
-    """The user pool and its first user."""
+RESERVED = ("aws", "amazon", "cognito")
+"""Words that a domain's prefix can't contain. Source: Cognito developer guide, "Using your own domain"."""
+
+
+def domain_prefix(names: Names) -> str:
+    """Given out once in a region, so that it needs a part that nobody else comes to; the account isn't shown by it."""
+    own = sha256(f"{names.account}/{names.region}/{names.env}".encode()).hexdigest()[:12]
+    env = "" if any(word in names.env for word in RESERVED) else f"{names.env}-"
+    return f"tinyllama-{env}{own}"
+
+
+def declare_identity(settings: Settings, names: Names) -> Identity:
+    """The user pool, its sign-in pages and its first user."""
     pool = UserPool(key="user_pool")
     client = UserPoolClient(
         key="user_client",
         pool=Ref(pool),
         access_token_min=settings.auth.access_token_minutes,
         refresh_token_days=settings.auth.refresh_token_days,
+        callback_urls=CALLBACKS,
+        oauth_flows=("code",),
+        scopes=SCOPES,
+        providers=("COGNITO",),
     )
+    domain = UserPoolDomain(key="user_domain", pool=Ref(pool), prefix=domain_prefix(names))
     operators = UserPoolGroup(key="operators", pool=Ref(pool), name="operators", description="May run the stack")
     operator = User(
         key="operator",
@@ -42,7 +60,7 @@ def declare_identity(settings: Settings) -> Identity:
         email=settings.auth.operator_email,
         groups=(Ref(operators),),
     )
-    return Identity(wanted=(pool, client, operators, operator), pool=pool, client=client)
+    return Identity(wanted=(pool, client, domain, operators, operator), pool=pool, client=client)
 
 
 @dataclass(frozen=True, kw_only=True)

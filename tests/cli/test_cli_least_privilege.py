@@ -42,7 +42,23 @@ ENV = "least"
 NAMES = Names("aws", "123456789012", REGION, ENV)
 COMMANDS = tuple(
     command
-    for command in ("plan", "up", "status", "chat", "queue", "secret", "node", "cost", "logs", "doctor", "down")
+    for command in (
+        "plan",
+        "up",
+        "status",
+        "chat",
+        "login",
+        "whoami",
+        "logout",
+        "user",
+        "queue",
+        "secret",
+        "node",
+        "cost",
+        "logs",
+        "doctor",
+        "down",
+    )
     if command in {one.name for one in (*app.registered_commands, *app.registered_groups)}
 )
 A_DAY_S = 86_400
@@ -103,9 +119,8 @@ def _live(endpoint: str, person: Person) -> Life:
     run("plan")
     # Ready, although nobody clicks the link in the mail to the operator.
     api = json.loads(run("status", "-o", "json"))["api_url"]
-    run("chat", "How do I stop the GPU?")
-    for part in ("router", "api", "worker"):
-        run("logs", part)
+    request = json.loads(run("chat", "How do I stop the GPU?", "-o", "json"))["request_id"]
+    run("logs", "--request", request)  # looks through all of them
     _deep_health(person, api)
     run("doctor")
     if "secret" in COMMANDS:
@@ -116,6 +131,12 @@ def _live(endpoint: str, person: Person) -> Life:
     run("node", "ssh", "--", "seq", "20000")
     if sshd.program() is not None:
         _by_ssh(person, run)
+    run("user", "add", "bob", "--no-mail", "--operator", typed="Correct-horse-6\n")
+    run("user", "add", "bob", "--no-mail", "--again", typed="Correct-horse-7\n")
+    run("login", "--username", "bob", typed="Correct-horse-7\nCorrect-horse-8\n")
+    run("logout")
+    run("user", "remove", "bob")
+    run("whoami")
     run("cost", "--billed", "--usage", "--by", "conversation")
     run("cost", "prices", "--refresh")
     run("cost", "resume", "-y")
@@ -429,7 +450,7 @@ def _named(service: str, verbs: str) -> set[str]:
 REPAIRS = {
     *_named("codebuild", "UpdateProject"),
     *_named("cognito-idp", "AdminDisableUser AdminEnableUser AdminRemoveUserFromGroup AdminUpdateUserAttributes "
-            "DeleteUserPoolDomain SetUserPoolMfaConfig TagResource UpdateGroup UpdateUserPool UpdateUserPoolClient"),
+            " SetUserPoolMfaConfig TagResource UpdateGroup UpdateUserPool UpdateUserPoolClient"),
     *_named("dynamodb", "UpdateTable"),
     *_named("ec2", "AssociateIamInstanceProfile AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress "
             "DeleteNetworkInterface DeleteRoute DeleteVolume DescribeIamInstanceProfileAssociations "
@@ -465,6 +486,8 @@ NOT_SEEN: Mapping[str, set[str]] = {
     "down": REPAIRS,
     # A token is there, or the operator's password is known, by the time that they are run here.
     "chat": _named("cognito-idp", "AdminGetUser"),
+    "whoami": _named("cognito-idp", "AdminGetUser AdminSetUserPassword")
+    | _named("ssm", "AddTagsToResource PutParameter"),
     # Nothing was given up in this life, so that nothing is put back.
     "queue": _named("cognito-idp", "AdminGetUser AdminSetUserPassword")
     | _named("ssm", "AddTagsToResource PutParameter")

@@ -358,6 +358,25 @@ def test_issuer_unreachable(judge: Judge) -> None:
     assert refused(client.update_authorizer, **change) == "BadRequestException"
 
 
+def test_domain_name(judge: Judge) -> None:
+    cognito = judge("cognito-idp")
+    pool = cognito.create_user_pool(PoolName=unique())["UserPool"]["Id"]
+    for name in ("my-aws-pages", "cognito1", "Upper", "-dash", "under_score"):
+        assert refused(cognito.create_user_pool_domain, Domain=name, UserPoolId=pool) == "InvalidParameterException"
+
+
+def test_callback_over_http(judge: Judge) -> None:
+    cognito = judge("cognito-idp")
+    pool = cognito.create_user_pool(PoolName=unique())["UserPool"]["Id"]
+    make = cognito.create_user_pool_client
+    wrong = ["http://localhost.example/callback"]
+    right = ["http://localhost:1/callback", "http://127.0.0.1:1/", "https://a.example/", "app://x"]
+    made = make(UserPoolId=pool, ClientName="c", CallbackURLs=right)["UserPoolClient"]["ClientId"]
+    assert refused(make, UserPoolId=pool, ClientName="c", CallbackURLs=wrong) == "InvalidParameterException"
+    update = cognito.update_user_pool_client
+    assert refused(update, UserPoolId=pool, ClientId=made, LogoutURLs=wrong) == "InvalidParameterException"
+
+
 def test_domain_taken(judge: Judge) -> None:
     cognito, domain = judge("cognito-idp"), unique("domain")
     first, second = (cognito.create_user_pool(PoolName=unique())["UserPool"]["Id"] for _ in range(2))

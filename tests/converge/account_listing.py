@@ -315,8 +315,11 @@ def _pools(clients: Mapping[str, Any]) -> Iterator[Thing]:
     cognito = clients["cognito-idp"]
     for listed in _pages(cognito, "list_user_pools", "UserPools", MaxResults=60):
         pool = listed["Id"]
-        tags = cognito.describe_user_pool(UserPoolId=pool)["UserPool"].get("UserPoolTags", {})
+        described = cognito.describe_user_pool(UserPoolId=pool)["UserPool"]
+        tags = described.get("UserPoolTags", {})
         parent = ("user pool", pool)
+        if domain := described.get("Domain"):
+            yield Thing(kind="domain", id=domain, name=domain, parent=parent)
         yield Thing(kind="user pool", id=pool, name=listed["Name"], tags=tags)
         for client in _pages(cognito, "list_user_pool_clients", "UserPoolClients", UserPoolId=pool):
             about = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client["ClientId"])["UserPoolClient"]

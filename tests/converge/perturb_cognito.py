@@ -16,6 +16,7 @@ POOL_SETTINGS = ("Policies", "AdminCreateUserConfig", "AutoVerifiedAttributes", 
 CLIENT_SETTINGS = (
     "ClientName", "AccessTokenValidity", "IdTokenValidity", "RefreshTokenValidity", "TokenValidityUnits",
     "ExplicitAuthFlows", "PreventUserExistenceErrors", "EnableTokenRevocation", "CallbackURLs",
+    "AllowedOAuthFlowsUserPoolClient", "AllowedOAuthFlows", "AllowedOAuthScopes", "SupportedIdentityProviders",
 )  # fmt: skip
 """A careful person states these again, since Cognito resets what an update leaves out."""
 
@@ -118,6 +119,9 @@ PERTURB: dict[tuple[type, str], Perturbation] = {
     (UserPoolClient, "prevent_user_existence_errors"): _client(PreventUserExistenceErrors="LEGACY"),
     (UserPoolClient, "revocation"): _client(EnableTokenRevocation=False),
     (UserPoolClient, "callback_urls"): _client(CallbackURLs=["https://elsewhere.example/"]),
+    (UserPoolClient, "oauth_flows"): _client(AllowedOAuthFlowsUserPoolClient=False),
+    (UserPoolClient, "scopes"): _client(AllowedOAuthScopes=["openid"]),
+    (UserPoolClient, "providers"): _client(SupportedIdentityProviders=["COGNITO", "somebodys"]),
     (UserPoolGroup, "description"): _group(Description="Somebody's"),
     (UserPoolGroup, "precedence"): _group(Precedence=77),
     (User, "email"): _email,

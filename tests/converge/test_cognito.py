@@ -18,7 +18,12 @@ KEYS = {UserPool: "user_pool", UserPoolClient: "user_client", UserPoolGroup: "op
 def stack() -> list[Resource]:
     pool = UserPool(key="user_pool", deletion_protection=False)
     client = UserPoolClient(
-        key="user_client", pool=Ref(pool), callback_urls=("https://b.example/", "https://a.example/")
+        key="user_client",
+        pool=Ref(pool),
+        callback_urls=("https://b.example/", "https://a.example/"),
+        oauth_flows=("code",),
+        scopes=("openid", "email"),
+        providers=("COGNITO",),
     )
     operators = UserPoolGroup(key="operators", pool=Ref(pool), name="operators", description="May run it", precedence=1)
     readers = UserPoolGroup(key="readers", pool=Ref(pool), name="readers")

@@ -9,12 +9,14 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from aistratus.client.errors import SignInError
@@ -43,8 +45,8 @@ class Pool:
         return AdminSignIn(self.cognito, self.id, self.client_id, **wanted)
 
     def session(self, folder: Path, **changed: Any) -> Session:
-        wanted: dict[str, Any] = {"way_in": self.way_in()} | changed
-        return Session("dev", TokenStore(folder), self.cognito, self.client_id, **wanted)
+        wanted: dict[str, Any] = {"way_in": self.way_in(), "cognito": self.cognito} | changed
+        return Session("dev", TokenStore(folder), client_id=self.client_id, **wanted)
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +138,56 @@ def test_a_user_who_must_choose_a_password_first_is_told(pool: Pool) -> None:
         pool.way_in(username="new").sign_in()
 
 
-def test_signing_out_forgets_the_tokens(pool: Pool, tmp_path: Path) -> None:
+def test_signing_out_forgets_the_tokens_even_if_they_cannot_be_revoked(pool: Pool, tmp_path: Path) -> None:
     session = pool.session(tmp_path)
     session.sign_in()
+    with pytest.raises(SignInError, match="forgotten here, but it can't be revoked"):
+        session.sign_out()  # moto by itself has no RevokeToken
+    assert list(tmp_path.glob("*.json")) == []
     session.sign_out()
-    session.sign_out()
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_signed_in_by_themselves_is_asked_again_and_never_becomes_the_operator(
+    pool: Pool, tmp_path: Path
+) -> None:
+    session = pool.session(tmp_path)
+    old = replace(pool.way_in().sign_in(), way="browser")
+    session.replace(old)
+    later = pool.session(tmp_path, now=lambda: old.expires_at + 1)
+    renewed = later.tokens()
+    assert (renewed.way, pool.asked) == ("browser", 1)
+    pool.cognito.admin_user_global_sign_out(UserPoolId=pool.id, Username="alice")
+    with pytest.raises(SignInError, match="expired; type `aistratus login -e dev`"):
+        pool.session(tmp_path, now=lambda: renewed.expires_at + 4_000).access_token()
+    assert pool.asked == 1
+
+
+def test_a_token_that_the_api_does_not_take_is_replaced_though_it_looks_valid(pool: Pool, tmp_path: Path) -> None:
+    session = pool.session(tmp_path)
+    old = session.access_token()
+    other = session.instead_of(old)
+    assert other != old
+    assert session.instead_of(old) == other == session()
+
+
+def test_two_processes_at_once_renew_once(pool: Pool, tmp_path: Path) -> None:
+    old = pool.session(tmp_path).sign_in()
+    sessions = [pool.session(tmp_path, now=lambda: old.expires_at - 1) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        got = set(threads.map(lambda session: session.instead_of(old.access), sessions))
+    assert len(got) == 1
+
+
+def test_without_a_network_a_token_is_used_to_its_end(tmp_path: Path, pool: Pool) -> None:
+    old = pool.session(tmp_path).sign_in()
+    nowhere = boto3.client(
+        "cognito-idp", "eu-central-1", endpoint_url="http://127.0.0.1:9", aws_access_key_id="x",
+        aws_secret_access_key="x", config=Config(retries={"total_max_attempts": 1}),
+    )  # fmt: skip
+    session = pool.session(tmp_path, cognito=nowhere, now=lambda: old.expires_at - 1)
+    assert session.access_token() == old.access
+    with pytest.raises(SignInError, match="can't be renewed"):
+        session.instead_of(old.access)
 
 
 # --- the store ------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from moto.cognitoidp.responses import CognitoIdpJsonWebKeyResponse, CognitoIdpRe
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 
-from aistratus.local.shim import cognito_pools, cognito_srp
+from aistratus.local.shim import cognito_openid, cognito_people, cognito_pools, cognito_srp
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import add, wrap
 
@@ -52,8 +52,10 @@ def mend(cloud: Cloud) -> None:
     _lifetimes()
     _flows()
     _revocation()
+    cognito_openid.mend()
     cognito_srp.mend()
     cognito_pools.mend()
+    cognito_people.mend(cloud)
 
 
 def _signing_keys() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from moto.apigatewayv2.exceptions import BadRequestException
 from moto.apigatewayv2.models import ApiGatewayV2Backend
@@ -15,6 +16,10 @@ from aistratus.local.shim.patching import wrap
 from aistratus.local.strict.rule import Book, Delays, Rule
 
 _COGNITO: Final = re.compile(r"https://cognito-idp\.([a-z0-9-]+)\.amazonaws\.com/([^/]+)/?")
+
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?")
+_RESERVED: Final = ("aws", "amazon", "cognito")
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 book = Book()
 
@@ -77,6 +82,53 @@ def domain_taken(cloud: Cloud, delays: Delays) -> None:
         if backend.describe_user_pool(user_pool_id).domain:
             raise InvalidParameterException("User pool already has a domain configured.")
         return original(backend, user_pool_id, domain, *args, **wanted)
+
+
+@book.rule(
+    "domain-name",
+    code="InvalidParameterException",
+    source="https://github.com/aws-amplify/amplify-cli/issues/3854",
+)
+def domain_name(cloud: Cloud, delays: Delays) -> None:
+    """A prefix is a label of a host name, without words that would make it look like AWS's own."""
+
+    @wrap(CognitoIdpBackend, "create_user_pool_domain")
+    def create_user_pool_domain(
+        original: Any, backend: Any, user_pool_id: str, domain: str, custom: Any = None, **wanted: Any
+    ) -> Any:
+        if not custom and (word := next((word for word in _RESERVED if word in domain), None)):
+            raise InvalidParameterException(f"Domain cannot contain reserved word: {word}")
+        if not custom and not _LABEL.fullmatch(domain):
+            raise InvalidParameterException(
+                "The domain name contains an invalid character. Domain names can only contain lower-case letters, "
+                f"numbers, and hyphens. Please enter a different name that follows this format: ^{_LABEL.pattern}$"
+            )
+        return original(backend, user_pool_id, domain, custom, **wanted)
+
+
+@book.rule(
+    "callback-over-http",
+    code="InvalidParameterException",
+    source="https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_CreateUserPoolClient.html",
+)
+def callback_over_http(cloud: Cloud, delays: Delays) -> None:
+    """Browsers are led back over TLS, or to this machine. The words are those of amplify-cli's issue 5419."""
+
+    def check(config: dict[str, Any]) -> None:
+        for address in [*(config.get("CallbackURLs") or ()), *(config.get("LogoutURLs") or ())]:
+            parts = urlsplit(address)
+            if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+                raise InvalidParameterException(f"{address} cannot use the HTTP protocol.")
+
+    @wrap(CognitoIdpBackend, "create_user_pool_client")
+    def create_user_pool_client(original: Any, backend: Any, pool: str, secret: bool, config: dict[str, Any]) -> Any:
+        check(config)
+        return original(backend, pool, secret, config)
+
+    @wrap(CognitoIdpBackend, "update_user_pool_client")
+    def update_user_pool_client(original: Any, backend: Any, pool: str, client: str, config: dict[str, Any]) -> Any:
+        check(config)
+        return original(backend, pool, client, config)
 
 
 @book.rule(

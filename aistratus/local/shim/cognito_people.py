@@ -1,0 +1,67 @@
+"""Users that an administrator adds: a first password that meets the policy, in a mail, and invitations sent again.
+
+moto sends nothing, takes any first password, and makes another user where an invitation is to be sent again. The mail
+lies in `mail.jsonl`, in the words that Cognito uses unless the pool has others.
+https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_AdminCreateUser.html
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from moto.cognitoidp.exceptions import InvalidParameterException
+from moto.cognitoidp.models import CognitoIdpBackend, CognitoIdpUser, UserStatus
+from moto.core.exceptions import JsonRESTError
+
+from aistratus.local.shim.cloud import Cloud
+from aistratus.local.shim.patching import wrap
+from aistratus.local.shim.sns import deliver_mail
+
+SUBJECT: Final = "Your temporary password"
+TEXT: Final = "Your username is {username} and temporary password is {####}."
+
+
+class UnsupportedUserState(JsonRESTError):
+    """400: who has signed in needs no invitation."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__("UnsupportedUserStateException", f"Resend not possible. {status} status is not supported.")
+
+
+def mend(cloud: Cloud) -> None:
+    @wrap(CognitoIdpBackend, "admin_create_user")
+    def admin_create_user(
+        original: Any,
+        backend: CognitoIdpBackend,
+        user_pool_id: str,
+        username: str,
+        message_action: str,
+        temporary_password: str,
+        attributes: list[dict[str, str]],
+    ) -> CognitoIdpUser:
+        if temporary_password:
+            backend._validate_password(user_pool_id, temporary_password)
+        # The suffix meets any password policy.
+        password = temporary_password or secrets.token_urlsafe(9) + "-aA1"
+        if message_action == "RESEND":
+            user: CognitoIdpUser = backend.admin_get_user(user_pool_id, username)
+            if user.status is not UserStatus.FORCE_CHANGE_PASSWORD:
+                raise UnsupportedUserState(UserStatus(user.status).value)
+            user.password = password
+        else:
+            address = {entry["Name"]: entry["Value"] for entry in attributes or []}.get("email")
+            aliases = backend.describe_user_pool(user_pool_id).extended_config.get("UsernameAttributes")
+            if message_action != "SUPPRESS" and not address and not aliases:
+                raise InvalidParameterException("User does not have an email address or a phone number to deliver to.")
+            user = original(backend, user_pool_id, username, message_action, password, attributes)
+        if message_action != "SUPPRESS":
+            _invite(backend, user, password)
+        return user
+
+    def _invite(backend: CognitoIdpBackend, user: CognitoIdpUser, password: str) -> None:
+        config = backend.describe_user_pool(user.user_pool_id).extended_config.get("AdminCreateUserConfig") or {}
+        template = config.get("InviteMessageTemplate") or {}
+        text = template.get("EmailMessage") or TEXT
+        told = text.replace("{username}", str(user.username)).replace("{####}", password)
+        deliver_mail(cloud, user.attribute_lookup["email"], template.get("EmailSubject") or SUBJECT, told)
