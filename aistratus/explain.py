@@ -111,6 +111,12 @@ def _statement(actions: list[str], resources: Iterable[str]) -> str:
 def _sdk_error(error: BaseException, profile: str | None) -> Failure:
     from botocore import exceptions as sdk
 
+    from aistratus.client.errors import ClientError, SignInError
+
+    if isinstance(error, SignInError):
+        return LoginExpired(str(error).rstrip("."))
+    if isinstance(error, ClientError):
+        return Failure(str(error).rstrip("."))
     if isinstance(error, (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError)):
         return LoginExpired("there are no AWS credentials", todo=_sign_in(profile))
     if isinstance(

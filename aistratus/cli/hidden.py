@@ -6,8 +6,8 @@ import sys
 
 from aistratus.core.errors import UsageError
 
-LONGEST = 1_024
-"""Characters of a line; Cognito's passwords have at most 256."""
+LONGEST = 4_096
+"""Characters of a line; Cognito's passwords have at most 256, an address with a code a few hundred."""
 
 
 def hidden_line(what: str) -> str:
@@ -27,7 +27,7 @@ def hidden_line(what: str) -> str:
         except EOFError:
             line = ""
     else:
-        line = "" if sys.stdin is None else sys.stdin.readline(LONGEST).rstrip("\r\n")
+        line = _piped(what)
     if not line:
         raise UsageError(f"{what} is needed, and none came", todo="type it, or pipe it in as one line")
     return line
@@ -46,7 +46,16 @@ def line(what: str) -> str:
     """The same, shown while it is typed."""
     if sys.stdin is not None and sys.stdin.isatty():
         print(f"{what}: ", end="", file=sys.stderr, flush=True)
-    text = "" if sys.stdin is None else sys.stdin.readline().strip()
+    text = _piped(what).strip()
     if not text:
         raise UsageError(f"{what} is needed, and none came", todo="type it, or pipe it in as one line")
     return text
+
+
+def _piped(what: str) -> str:
+    try:
+        text = "" if sys.stdin is None else sys.stdin.readline(LONGEST).rstrip("\r\n")
+        text.encode()  # Python lets through what isn't text where the locale says nothing about it
+        return text
+    except UnicodeError:
+        raise UsageError(f"{what} isn't UTF-8 text") from None  # its error quotes what was typed

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aistratus.cli.options import Options
-from aistratus.core.errors import LoginExpired, UsageError
+from aistratus.core.errors import UsageError
 
 if TYPE_CHECKING:
     from aistratus.cli.operator import Door
@@ -48,9 +47,8 @@ def login(
     options: Options = context.obj
     place = _invited(invitation, options) if invitation is not None else None
     door = door_at(place) if place else knock(options)
-    with told():
-        tokens = _with_password(door, username) if username else _in_browser(door, by_hand=no_browser)
-        earlier = door.signed_in.replace(tokens)
+    tokens = _with_password(door, username) if username else _in_browser(door, by_hand=no_browser)
+    earlier = door.signed_in.replace(tokens)
     if place:
         places().save(place)
     if earlier is not None and earlier.refresh != tokens.refresh:
@@ -69,8 +67,7 @@ def whoami(context: typer.Context) -> None:
 
     options: Options = context.obj
     door = knock(options)
-    with told():
-        tokens = door.signed_in.tokens()
+    tokens = door.signed_in.tokens()
     me = _me(door, tokens)
     if options.json:
         show.emit({"env": door.env, **me})
@@ -95,8 +92,7 @@ def logout(
     tokens = door.signed_in.kept()
     if forget:
         places().forget(door.env)
-    with told():
-        door.signed_in.sign_out()
+    door.signed_in.sign_out()
     if options.json:
         show.emit({"env": door.env, "signed_out": tokens is not None})
         return
@@ -120,27 +116,11 @@ def token(context: typer.Context) -> None:
             f"no token is printed: {why}", todo="`aistratus chat` and other clients get theirs by themselves"
         )
     door = knock(options)
-    with told():
-        tokens = door.signed_in.tokens()
+    tokens = door.signed_in.tokens()
     if options.json:
         show.emit({"env": door.env, "token": tokens.access, "expires_at": _moment(tokens)})
         return
     print(tokens.access)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """What goes wrong at sign-in, as the command line tells it.
-
-    Raises:
-        LoginExpired: there is no usable token.
-    """
-    from aistratus.client.errors import SignInError
-
-    try:
-        yield
-    except SignInError as error:
-        raise LoginExpired(str(error).rstrip(".")) from error
 
 
 def _invited(word: str, options: Options) -> Any:

@@ -256,6 +256,7 @@ def test_an_invitation_is_all_that_somebody_without_an_aws_account_needs(ann: Bu
     me = friend.run("whoami", "-o", "json").document
     assert (me["user"], me["way"]) == (NAME, "password")
     assert friend.run("queue", "health", "-o", "json").document["env"] == "local"
+    assert "aistratus node stop" in friend.run("chat", "How do I stop the GPU?").out
     out = friend.run("logout")
     assert (out.code, out.out) == (0, "signed out of local\n")
     gone = friend.run("whoami")

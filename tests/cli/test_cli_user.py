@@ -78,3 +78,8 @@ def test_whoami_is_the_operator_and_logout_revokes_what_it_forgets(built: Built)
     out = built.person.run("logout")
     assert (out.code, "nobody was signed in" in out.out) == (0, True)
     assert "operator in local" in built.person.run("whoami").out
+
+
+def test_what_is_piped_in_and_is_no_text_is_told_without_being_quoted(built: Built) -> None:
+    said = built.person.shell(r"printf 'se\xffcret\n' | aistratus user add dan --no-mail")
+    assert (said.code, "First password of dan isn't UTF-8 text" in said.err, "cret" in said.words) == (2, True, False)

@@ -9,6 +9,7 @@ import pytest
 from botocore import exceptions as sdk
 from botocore.exceptions import ClientError
 
+from aistratus.client.errors import ApiUnreachable, SignInError
 from aistratus.core.errors import Denied, Failure, LoginExpired, UsageError
 from aistratus.explain import explain
 from aistratus.policies import Names
@@ -155,3 +156,9 @@ def test_a_failure_stays_what_it_is() -> None:
     failure = UsageError("no")
     assert explain(failure) is failure
     assert isinstance(failure, Failure)
+
+
+def test_a_sign_in_that_failed_is_told_in_its_own_words() -> None:
+    told = explain(SignInError("Your session in dev has expired; type `aistratus login -e dev`."))
+    assert (str(told), told.kind) == ("Your session in dev has expired; type `aistratus login -e dev`", "login")
+    assert str(explain(ApiUnreachable("nobody answers"))) == "nobody answers"
