@@ -44,9 +44,15 @@ class Chromium:
     def click(self, css: str) -> None:
         self._post(f"element/{self._find(css)}/click")
 
-    def text(self) -> str:
-        """What the page shows."""
-        return str(self._value(self._http.get(f"/session/{self._session}/element/{self._find('body')}/text")))
+    def shows(self, words: str) -> bool:
+        """Whether the page shows this, now or once it has been loaded."""
+        return eventually(lambda: words in self._text())
+
+    def _text(self) -> str:
+        """What the page shows; nothing while one page makes room for another."""
+        script = {"script": "return document.body ? document.body.innerText : ''", "args": []}
+        answer = self._http.post(f"/session/{self._session}/execute/sync", json=script)
+        return str(answer.json()["value"]) if answer.is_success else ""
 
     def _find(self, css: str) -> str:
         return str(self._post("element", using="css selector", value=css)[ELEMENT])
@@ -78,6 +84,7 @@ def chromium() -> Iterator[Chromium]:
                 options = {"binary": binary, "args": [*FLAGS, f"--user-data-dir={profile}"]}
                 wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
                 session = Chromium._value(http.post("/session", json=wanted))["sessionId"]
+                http.post(f"/session/{session}/timeouts", json={"implicit": WITHIN_S * 1000})
                 try:
                     yield Chromium(http, session)
                 finally:
