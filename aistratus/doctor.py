@@ -21,6 +21,7 @@ from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure
 from aistratus.core.graph import Stack
 from aistratus.explain import explain
+from aistratus.node.resize import gpu_quota, quota_page
 from aistratus.permissions import Asked, asked
 from aistratus.policies import Names
 from aistratus.settings import REGION_ELSEWHERE, Settings
@@ -235,14 +236,14 @@ def _denied(aws: Cloud, principal: str, question: Asked) -> Iterator[str]:
 
 def check_gpu_quota(patient: Patient) -> Finding:
     """May a GPU node be started?"""
-    vcpus = _quota(patient.cloud, "ec2", "L-DB2E81BA")
+    vcpus = gpu_quota(patient.cloud)
     if vcpus >= GPU_VCPUS:
         return Finding("gpu quota", "ok", f"{vcpus:.0f} vCPUs of G and VT instances")
     return Finding(
         "gpu quota",
         "warn",
         f"{vcpus:.0f} vCPUs of G and VT instances, a GPU node needs {GPU_VCPUS}",
-        "ask for more (quota L-DB2E81BA, Running On-Demand G and VT instances); a node on CPU needs none",
+        f"ask for more: {quota_page(patient.cloud.region)}; a node on CPU needs none",
     )
 
 

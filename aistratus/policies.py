@@ -101,8 +101,13 @@ def trust(service: str, *, account: str | None = None) -> Document:
 # --- the router --------------------------------------------------------------------------------------------
 
 
-def router(names: Names, *, log_group: str) -> Document:
-    """What the router does: write its log, jobs and messages; read ids and one secret; start the sleeping node."""
+def router(names: Names, *, log_group: str, types: Iterable[str]) -> Document:
+    """What the router does: write its log, jobs and messages; read ids and one secret; start the sleeping node.
+
+    Args:
+        types: what it may make the node, and nothing else of it: EC2 tells IAM the attribute that is set and its value
+            (EC2 user guide, "Control access using attribute-based access").
+    """
     return document(
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
         allow(
@@ -119,6 +124,11 @@ def router(names: Names, *, log_group: str) -> Document:
         # AWS gives ec2:DescribeInstances no resource level.
         allow(["ec2:DescribeInstances"], "*"),
         allow(["ec2:StartInstances"], names.arn("ec2", "instance/*"), StringEquals=_our_tags(names)),
+        allow(
+            ["ec2:ModifyInstanceAttribute"],
+            names.arn("ec2", "instance/*"),
+            StringEquals={**_our_tags(names), "ec2:Attribute/InstanceType": sorted(types)},
+        ),
     )
 
 

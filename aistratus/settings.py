@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from aistratus.core.errors import UsageError
 from aistratus.settings_file import PREFIX, find_file, read_file
+from aistratus.wire import IDLE_MINUTES
 
 RESERVED_PATHS = ("/ping", "/sping")
 
@@ -184,6 +185,16 @@ class WatchSettings(Section):
     )
 
 
+def _gpu_type(name: str) -> str:
+    """Source: EC2 user guide, "Accelerated computing instances"; the node's image is for x86-64 processors."""
+    if not re.fullmatch(r"(g4dn|g5|g6|g6e|gr6)\.[0-9]*xlarge", name):
+        raise ValueError(f"{name!r} isn't one with an NVIDIA GPU and x86-64 processors; for example g4dn.xlarge")
+    return name
+
+
+GpuType = Annotated[str, AfterValidator(_gpu_type)]
+
+
 class NodeSettings(Section):
     """The machine that runs the model."""
 
@@ -191,6 +202,22 @@ class NodeSettings(Section):
         default="t3.small",
         pattern=r"^[a-z0-9-]+\.[a-z0-9]+$",
         description="EC2 type of a new node; one that is there keeps its own",
+    )
+    gpu_types: tuple[GpuType, ...] = Field(
+        default=("g4dn.xlarge", "g5.xlarge", "g6.xlarge"),
+        description="EC2 types with a GPU that the node may be made; where AWS has no room for one, the next is tried",
+    )
+    idle_minutes: int = Field(
+        default=15,
+        ge=IDLE_MINUTES[0],
+        le=IDLE_MINUTES[1],
+        description="minutes without a job after which the machine is switched off; `node idle` changes it at once",
+    )
+    max_hours: int = Field(
+        default=12,
+        ge=1,
+        le=168,
+        description="hours after which it is switched off, jobs or none; a prompt wakes it again",
     )
     volume_gib: int = Field(default=30, ge=8, le=1024, description="GiB of the encrypted gp3 root volume")
     image: str = Field(
@@ -220,6 +247,11 @@ class NodeSettings(Section):
         if network.prefixlen != 32:
             raise ValueError("it opens one address only: leave out what stands behind the slash, or make it /32")
         return str(network)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """All that the node may be, in the order they are tried in; the last is always to be had."""
+        return (*self.gpu_types, self.cpu_type)
 
 
 class BudgetSettings(Section):

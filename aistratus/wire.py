@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -106,6 +106,48 @@ STANDS_PK: Final = "power#stands"
 """What stands and what it costs, as `aistratus up` wrote it last; see `Standing`."""
 PROBE_PK: Final = "health#probe"
 """Written by a health check, to see whether that works."""
+
+
+IDLE_PK: Final = "node#idle"
+"""The idle limit as the operator has set it last: `minutes`. Without it the setting `node.idle_minutes` holds."""
+IDLE_MINUTES: Final = (5, 720)
+"""The least and the most that may be set. A limit below the time that a boot takes would let no prompt through."""
+POWER_OFF: Final = 64
+"""Exit status by which the worker asks for its machine to be switched off."""
+
+
+def idle_minutes(item: Mapping[str, Any]) -> int | None:
+    """The limit in that item, if it holds one that is allowed."""
+    minutes = item.get("minutes")
+    allowed = isinstance(minutes, int) and IDLE_MINUTES[0] <= minutes <= IDLE_MINUTES[1]
+    return minutes if allowed else None
+
+
+MODEL_PK: Final = "node#model"
+"""The model that the operator has chosen: `sha256`, `name`, `context_tokens`; an empty `sha256`: the settings' own."""
+MODELS: Final = "models/"
+"""Where the bucket keeps models, each under its SHA-256."""
+
+
+def is_sha256(text: str) -> bool:
+    """64 hexadecimal digits in lower case, and nothing that could lead elsewhere."""
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
+
+
+SHAPE_PK: Final = "node#shape"
+"""A change of the node's shape that was asked for: its `type`, until that has been done or `expires_at`.
+
+Whoever finds the node asleep in that time changes it before starting it, so that a change whose command died is
+carried out, and a prompt in its middle doesn't wake the node in its old shape.
+"""
+SHAPE_KEPT_S: Final = 3_600
+"""A stop may take a quarter of an hour; what hasn't been carried out an hour later isn't wanted any more."""
+
+
+def next_shape(types: Sequence[str], current: str) -> str | None:
+    """The type to try when AWS has no room for this one: the next of the list, whose last is always to be had."""
+    later = list(types)[list(types).index(current) + 1 :] if current in types else list(types)[-1:]
+    return next((one for one in later if one != current), None)
 
 
 def job_pk(owner: str, job_id: str) -> str:

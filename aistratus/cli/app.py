@@ -26,9 +26,11 @@ from aistratus.cli import (
     local,
     login,
     logs,
+    model,
     node_reach,
     queue,
     secret,
+    smoke,
     status,
     user,
 )
@@ -108,6 +110,7 @@ app.command("login")(login.login)
 app.command("token")(login.token)
 app.command("whoami")(login.whoami)
 app.command("logout")(login.logout)
+app.command("smoke")(smoke.smoke)
 app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)
 app.add_typer(cost.app, name="cost")
@@ -118,6 +121,7 @@ app.add_typer(local.app, name="local")
 app.add_typer(queue.app, name="queue")
 app.add_typer(node_reach.app, name="node")  # the same as `node.app`, with what is registered there
 app.add_typer(user.app, name="user")
+app.add_typer(model.app, name="model")
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(cls=Group, no_args_is_help=True, help="The permissions that these commands need.")
 
 Command = Literal[
-    "up", "down", "plan", "status", "chat", "login", "whoami", "logout", "user", "queue", "secret", "node", "cost",
-    "logs", "doctor",
+    "up", "down", "plan", "status", "chat", "login", "whoami", "logout", "user", "queue", "secret", "node", "model",
+    "cost", "logs", "doctor",
 ]  # fmt: skip
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aistratus import wire
 from aistratus.cli.options import Group, Options
 from aistratus.core.errors import Interrupted
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
+    from aistratus.node.resize import Outcome
+    from aistratus.node.states import Shapes
     from aistratus.resources.ec2 import Thing
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="The machine that runs the model: stop, start, look at it.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="The machine that runs the model: stop, start, resize, look at it."
+)
 
 
 @app.command()
@@ -74,6 +79,105 @@ def start(context: typer.Context) -> None:
     _told(session, {**thing, "State": {"Name": "running"}})
 
 
+@app.command()
+def resize(
+    context: typer.Context,
+    type_: Annotated[
+        str, typer.Argument(metavar="TYPE", help="cpu, gpu, or an EC2 type that settings allow (node.gpu_types)")
+    ],
+    asleep: Annotated[
+        bool, typer.Option("--asleep", help="Change it and leave it asleep; the next prompt wakes it")
+    ] = False,
+) -> None:
+    """Makes the machine another type: stops it, changes it, starts it, and ends when its worker is ready.
+
+    A job in hand is given back and answered afterwards. Where AWS has no room for the type, the next one of
+    node.gpu_types is tried, in the end the CPU type, which answers slower; the machine stays in its zone. At a terminal
+    it asks before it changes a machine on AWS.
+    """
+    from aistratus.cli import show
+    from aistratus.cli.session import ending_gently, open_session
+    from aistratus.node import lifecycle
+    from aistratus.node import resize as shape
+
+    options: Options = context.obj
+    shapes = _shapes(options)
+    wanted = shape.chosen(shapes, type_)
+    session = open_session(options)
+    thing = lifecycle.look(session.cloud)
+    console = show.people(options)
+    question = f"Make the node of env {session.settings.env!r} {wanted} ({_price(session, wanted)})?"
+    if thing["InstanceType"] != wanted and session.asks and not show.confirm(question, options):
+        raise Interrupted("nothing was changed")
+    with ending_gently(session):
+        outcome = shape.resize(
+            session.cloud,
+            wanted,
+            shapes,
+            by=session.cloud.identity.arn.rpartition("/")[2],
+            wake=not asleep,
+            tell=lambda text: console.print(text, markup=False),
+        )
+    show.results(options).print(_ended(outcome, wanted, shapes, asleep=asleep), markup=False)
+    _told(session, lifecycle.look(session.cloud))
+
+
+@app.command()
+def idle(
+    context: typer.Context,
+    minutes: Annotated[
+        int | None,
+        typer.Argument(
+            min=wire.IDLE_MINUTES[0], max=wire.IDLE_MINUTES[1], help="New limit; without it the limit is shown"
+        ),
+    ] = None,
+) -> None:
+    """Shows or sets after how many minutes without a job the machine switches itself off; there is always a limit.
+
+    A machine that runs goes by it within a minute.
+    """
+    from aistratus.cli import show
+    from aistratus.cli.session import open_session
+    from aistratus.node import idle as limit
+
+    options: Options = context.obj
+    session = open_session(options)
+    if minutes is not None:
+        limit.write(session.cloud, minutes, by=session.cloud.identity.arn.rpartition("/")[2])
+    live = limit.read(session.cloud)
+    shown = session.settings.node.idle_minutes if live is None else live
+    if options.json:
+        show.emit({"env": session.settings.env, "idle_minutes": shown, "from_settings": live is None})
+        return
+    source = " (node.idle_minutes)" if live is None else ""
+    show.results(options).print(f"the node switches itself off after {shown} minutes without a job{source}")
+
+
+def _shapes(options: Options) -> Shapes:
+    from aistratus.node.states import Shapes
+
+    node = options.load().node
+    return Shapes(cpu=node.cpu_type, gpus=node.gpu_types)
+
+
+def _price(session: Session, type_: str) -> str:
+    """What an hour costs, for a question."""
+    from aistratus.cli.quotes import hourly
+    from aistratus.costs.prices import packaged
+
+    price = packaged().get("ec2", type_, session.cloud.region)
+    return f"an hour costs {hourly(session.quotes.rate.euros(price.each if price else None))}"
+
+
+def _ended(outcome: Outcome, wanted: str, shapes: Shapes, *, asleep: bool) -> str:
+    """How a change of shape ended, for people."""
+    stands = "sleeps" if asleep else "is ready"
+    if outcome.type == wanted:
+        return f"the node {stands} as {wanted}"
+    slower = ", its CPU type, which answers slower" if outcome.type == shapes.cpu else ""
+    return f"{outcome.why}: the node {stands} as {outcome.type}{slower}"
+
+
 @app.command("status")
 def status(context: typer.Context) -> None:
     """Shows the machine's state and type, and its worker's last sign of life; exits with 6 when there is none."""
@@ -95,7 +199,7 @@ def _told(session: Session, thing: Thing) -> dict[str, Any]:
     from aistratus.cli.status import describe_node
     from aistratus.resources.instance_listing import state_of
 
-    node = describe_node(session, state_of(thing), thing["InstanceType"])
+    node = describe_node(session, state_of(thing), thing["InstanceType"], thing["LaunchTime"])
     if session.options.json:
         show.emit({"env": session.settings.env, "node": node})
     return node

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from aistratus.private import make_private
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
+    from aistratus.cloud import Cloud
     from aistratus.core.plan import Plan
     from aistratus.core.resource import Found
 
@@ -37,6 +39,9 @@ QUEUE = ("depth", "in_flight", "dead")
 
 FAILED = "failed"
 """A node whose worker says that it can't get ready is `failed: <reason>`."""
+
+UNDER_WAY = ("pending", "warming", "shape-changing")
+"""States of a node that is on its way to ready; see `node/states.py`."""
 
 NODE_WORDS = {"ok": "running"}
 """A resource's health is `ok` where people say of a machine that it runs."""
@@ -122,7 +127,7 @@ def describe(session: Session) -> dict[str, Any]:
     _show_failures(session.options, planned.survey.failed)
     if not found and not planned.survey.failed:
         return _absent(session.settings.env)
-    node = _node(session, planned)
+    node = _node(session, planned, aws)
     queue = _queue(session, planned)
     return {
         "env": session.settings.env,
@@ -170,7 +175,9 @@ def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
         return "degraded"
     if actions - {"unchanged"}:
         return "drifted"
-    if node["state"] in ("pending", "warming", "loading"):
+    if node["state"] == "running":  # for longer than a boot takes, and nobody answers
+        return "degraded"
+    if node["state"] in UNDER_WAY:
         return "starting"
     return "ready"
 
@@ -199,7 +206,8 @@ def worker_state(session: Session) -> dict[str, Any]:
     return {**item, "age_s": round(age, 1), "fresh": age < wire.HEARTBEAT_FRESH_S}
 
 
-def _node(session: Session, planned: Plan) -> dict[str, Any]:
+def _node(session: Session, planned: Plan, aws: Cloud) -> dict[str, Any]:
+    from aistratus.resources.instance_listing import INSTANCES
     from aistratus.stack import CUT_OFF, cut_off
 
     have = planned.survey.found.get("node")
@@ -208,20 +216,32 @@ def _node(session: Session, planned: Plan) -> dict[str, Any]:
     if cut_off(session.stack, planned.survey.found):
         return {"state": f"{FAILED}: {CUT_OFF}", "type": getattr(have.state, "type", None),
                 "heartbeat_age_s": None, "model": None}  # fmt: skip
-    return describe_node(session, NODE_WORDS.get(have.health, have.health), getattr(have.state, "type", None))
+    thing = INSTANCES.pick(aws, "node")
+    since = thing["LaunchTime"] if thing else datetime.now(UTC)
+    return describe_node(session, NODE_WORDS.get(have.health, have.health), str(getattr(have.state, "type", "")), since)
 
 
-def describe_node(session: Session, machine: str, shape: str | None) -> dict[str, Any]:
+def describe_node(session: Session, machine: str, shape: str, since: datetime) -> dict[str, Any]:
     """The node in JSON documents: where its machine runs, its worker says how it is.
 
     Args:
         machine: the machine's state, in EC2's words.
         shape: its instance type.
+        since: its latest start.
     """
+    from aistratus.node.resize import changing_to
+    from aistratus.node.states import Seen
+    from aistratus.node.states import state as of
+
     beat = worker_state(session) if machine == "running" else {}
-    state = machine
-    if machine == "running":
-        state = str(beat["state"]) if beat.get("fresh") else "warming"
+    seen = Seen(
+        machine=machine,
+        type=shape,
+        beat=str(beat["state"]) if beat.get("fresh") else "",
+        up_s=(datetime.now(UTC) - since).total_seconds(),
+        wanted=changing_to(session.cloud),
+    )
+    state = of(seen).value
     if beat.get("fresh") and beat.get("reason"):
         state = f"{FAILED}: {beat['reason']}"
     return {
@@ -306,6 +326,8 @@ def _why(document: Mapping[str, Any]) -> str:
         reasons.append(f"{letters} (`aistratus queue redrive` shows them and puts them back)")
     if document["node"]["state"].startswith(FAILED):
         reasons.append("the node failed")
+    if document["node"]["state"] == "running":
+        reasons.append("the node runs, but its worker gives no sign of life (`aistratus logs worker`)")
     unwell: dict[str, list[str]] = {}
     for resource in document["resources"]:
         key, health = resource["key"], resource["health"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,7 @@ class Node:
     ) -> None:
         self.facts, self.home, self.endpoint = facts, home, endpoint
         self.credentials, self.power_off = credentials, power_off
+        self._boot = secrets.token_hex(8)
         self._ending, self._wanted = threading.Event(), threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
@@ -402,6 +404,8 @@ class Node:
             "PYTHONUNBUFFERED": "1",
             "WORKER_INSTANCE_ID": self.facts.instance_id,
             "WORKER_STATE_DIR": str(self.home / "worker"),
+            "WORKER_BOOT_ID": self._boot,
+            "WORKER_INSTANCE_TYPE": self.facts.instance_type,
         }
 
     def _note(self, group: str | None) -> NodeLog:

@@ -16,6 +16,7 @@ from aistratus.core.errors import Absent, Failure, error_code
 from aistratus.core.resource import Found
 from aistratus.core.settle import Wait, until
 from aistratus.node import power
+from aistratus.node.states import ASLEEP, AWAKE, Do, step
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.compute import Instance
 from aistratus.resources.ec2 import Thing
@@ -38,10 +39,22 @@ START_SEEN: Final = Wait(what="EC2 shows that the node starts", within=60, first
 RUNNING: Final = Wait(what="the node runs", within=300, first=0.2)
 """Half a minute as a rule. The worker in it takes longer, and isn't waited for."""
 
+NO_ROOM: Final = NO_CAPACITY | {"Unsupported"}
+"""`Unsupported`: AWS doesn't offer the type in that zone at all. Source: EC2 API reference, client error codes."""
+
+LATE_NO_CAPACITY: Final = "Server.InsufficientInstanceCapacity"
+"""A start that was taken may find no room after all. Source: EC2 API reference, StateReason."""
+
 OVER_THE_LIMIT: Final = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded"})
 """Source: EC2 API reference, "Error codes for the Amazon EC2 API"."""
 
 BUILD_IT: Final = "`aistratus up` builds it"
+
+
+class NoRoom(Failure):
+    """AWS can't run the node as this type now: no capacity in its zone, or more than the account may run."""
+
+    kind = "capacity"
 
 
 def look(aws: Cloud) -> Thing:
@@ -74,9 +87,10 @@ def stop(aws: Cloud, identity: str) -> None:
             raise Failure(
                 "the node was started again while it stopped", todo="a prompt wakes it; run the command again"
             )
-        if state_of(thing) == "running":  # also while the listing is behind: EC2 takes the call twice
+        next_ = step(ASLEEP, state_of(thing), thing["InstanceType"])
+        if next_ is Do.STOP:  # also while the listing is behind: EC2 takes the call twice
             aws.ec2.stop_instances(InstanceIds=[identity])
-        return True if state_of(thing) == "stopped" else None
+        return True if next_ is Do.NOTHING else None
 
     until(STOPPED, stopped, clock=aws.clock)
     if state_of(before) != "stopped":
@@ -96,18 +110,27 @@ def start(aws: Cloud, identity: str) -> None:
         return None if state_of(thing) == "stopping" else thing
 
     thing = until(STOPPED, settled, clock=aws.clock)
-    if state_of(thing) == "stopped":
+    if step(AWAKE, state_of(thing), thing["InstanceType"]) is Do.START:
         _start(aws, thing)
     power.seen(aws, _now(aws, identity))
 
     def running() -> bool | None:
         now = _now(aws, identity)
         if state_of(now) in ("stopping", "stopped"):
-            why = now.get("StateReason", {}).get("Message") or "EC2 doesn't say why"
+            reason = now.get("StateReason", {})
+            why = reason.get("Message") or "EC2 doesn't say why"
+            if reason.get("Code") == LATE_NO_CAPACITY:
+                raise NoRoom(f"AWS has no capacity for {now['InstanceType']} right now: {why}", todo="try again later")
             raise Failure(f"the node was stopped again before it ran: {why}", todo="run the command again")
         return True if state_of(now) == "running" else None
 
     until(RUNNING, running, clock=aws.clock)
+
+
+def has_root(thing: Thing) -> bool:
+    """Is the volume attached that the node starts from? Somebody may have detached it by hand while it was stopped."""
+    attached = {entry["DeviceName"] for entry in thing.get("BlockDeviceMappings", [])}
+    return thing.get("RootDeviceName") in attached
 
 
 def budget_until(aws: Cloud, kill_usd: float) -> str | None:
@@ -133,6 +156,13 @@ def _now(aws: Cloud, identity: str) -> Thing:
 def _start(aws: Cloud, thing: Thing) -> None:
     """The call, with the care of one that makes something: what AWS has no room for isn't asked for ten times."""
     identity, shape = thing["InstanceId"], thing["InstanceType"]
+    zone = thing["Placement"]["AvailabilityZone"]
+    if not has_root(thing):
+        raise Failure(
+            f"the node {identity} can't start: its root volume is detached",
+            todo=f"attach it as {thing.get('RootDeviceName')} in {zone} again, or terminate the instance and run "
+            "`aistratus up`, which makes another one: nothing is kept on the volume",
+        )
 
     def starting(cloud: Cloud) -> Found | None:
         now = _now(cloud, identity)
@@ -146,11 +176,10 @@ def _start(aws: Cloud, thing: Thing) -> None:
             "ec2", "start_instances", look=starting, settling=STARTABLE, seen=START_SEEN, InstanceIds=[identity]
         )
     except Exception as error:
-        if error_code(error) in NO_CAPACITY:
-            zone = thing["Placement"]["AvailabilityZone"]
-            raise Failure(f"AWS has no capacity for {shape} in {zone} right now", todo="try again later") from error
+        if error_code(error) in NO_ROOM:
+            raise NoRoom(f"AWS has no capacity for {shape} in {zone} right now", todo="try again later") from error
         if error_code(error) in OVER_THE_LIMIT:
-            raise Failure(
+            raise NoRoom(
                 f"the account's limit on running instances leaves no room for {shape}",
                 todo="stop others, or have it raised in the AWS console under Service Quotas",
             ) from error

@@ -55,7 +55,8 @@ EC2: Table = {
         "DescribeVpcs DescribeSubnets DescribeInternetGateways DescribeNatGateways DescribeAddresses "
         "DescribeRouteTables DescribeVpcEndpoints DescribeSecurityGroups DescribeKeyPairs DescribeInstances "
         "DescribeVolumes DescribeImages DescribeNetworkInterfaces DescribeAvailabilityZones "
-        "DescribeIamInstanceProfileAssociations",
+        "DescribeIamInstanceProfileAssociations DescribeInstanceTypeOfferings "
+        "DescribeInstanceTypes",
     ),
     **_on("DescribeVpcAttribute", (t.VPC, "VpcId")),
     **_on("DescribeInstanceAttribute", (t.INSTANCE, "InstanceId")),

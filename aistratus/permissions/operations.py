@@ -54,7 +54,7 @@ def needs(
             check.thing.one(names, identity),
             tags=tags if check.state == "made" else {},
             tagged=check.thing.tagged and check.state == "there",
-            context={**dict(check.context), **about},
+            context={**dict(check.context), **about, **_attribute(check.action, params)},
         )
         for check in OPERATIONS[f"{service}:{operation}"]
         if check.by in ("all", by) and (not check.when or _search(check.when, params))
@@ -69,6 +69,17 @@ def _item_keys(action: str, params: Params) -> list[dict[str, str]]:
     keys = batch or [params.get("Key") or params.get("Item") or {}]
     named = [next(iter(key.get("pk", {}).values()), None) for key in keys if action.startswith("dynamodb:")]
     return [{"dynamodb:LeadingKeys": str(one)} for one in named if one is not None] or [{}]
+
+
+def _attribute(action: str, params: Params) -> dict[str, str]:
+    """The attribute that a call on an instance sets, where it is a plain value: a policy may allow some values only.
+
+    Source: EC2 user guide, "Control access to EC2 resources": `ec2:Attribute/<name>` for attributes with a `Value`.
+    """
+    if action != "ec2:ModifyInstanceAttribute":
+        return {}
+    plain = {name: given for name, given in params.items() if isinstance(given, Mapping) and set(given) == {"Value"}}
+    return {f"ec2:Attribute/{name}": str(given["Value"]) for name, given in plain.items()}
 
 
 def request_tags(params: Params) -> dict[str, str]:

@@ -58,7 +58,14 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
     | {"ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances", "dynamodb:GetItem", "dynamodb:UpdateItem",
        # how it is reached: commands and their output, sessions for SSH, the host key on the console
        "ssm:DescribeInstanceInformation", "ssm:SendCommand", "ssm:ListCommands", "ssm:GetCommandInvocation",
-       "ssm:CancelCommand", "ssm:StartSession", "ec2:GetConsoleOutput", "s3:GetObject"},
+       "ssm:CancelCommand", "ssm:StartSession", "ec2:GetConsoleOutput", "s3:GetObject",
+       # its shape and its limits
+       "ec2:ModifyInstanceAttribute", "ec2:DescribeInstanceTypeOfferings", "service-quotas:GetServiceQuota"},
+    "model": frozenset(
+        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "s3:ListObjectsV2", "s3:HeadObject",
+         "s3:GetObject", "s3:PutObject", "s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload",
+         "s3:AbortMultipartUpload", "dynamodb:GetItem", "dynamodb:UpdateItem"}
+    ),
     "cost": frozenset(
         {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StopInstances", "dynamodb:BatchGetItem",
          "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "budgets:DescribeBudget",
@@ -77,6 +84,11 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
     ),
 }  # fmt: skip
 """What single commands do that don't look at the whole stack."""
+
+NEVER: Final[Mapping[str, frozenset[tuple[str, t.Thing]]]] = {
+    "node": frozenset({("ec2:ModifyInstanceAttribute", t.SECURITY_GROUP)}),
+}
+"""What a command's own calls of an operation are never checked for: it changes a machine's type, not its groups."""
 
 STATUS: Final = frozenset({"sqs:GetQueueAttributes", "dynamodb:GetItem"})
 """`status` asks the queues how full they are and the worker for its heartbeat; `up --wait` waits for the latter."""
@@ -168,8 +180,9 @@ def kind_of(operation: str) -> str | None:
 
 ALSO_PROVISIONING: Final = frozenset(
     {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances",
-     "cognito-idp:AdminGetUser", "cognito-idp:AdminCreateUser", "cognito-idp:AdminAddUserToGroup",
-     "cognito-idp:AdminDeleteUser", "secretsmanager:DescribeSecret", "s3:GetObject"}
+     "ec2:ModifyInstanceAttribute", "s3:HeadObject", "s3:GetObject", "s3:PutObject",
+     "s3:AbortMultipartUpload", "cognito-idp:AdminGetUser", "cognito-idp:AdminCreateUser",
+     "cognito-idp:AdminAddUserToGroup", "cognito-idp:AdminDeleteUser", "secretsmanager:DescribeSecret"}
 )  # fmt: skip
 """Operations of single commands that reconcilers make too."""
 
@@ -184,8 +197,8 @@ BEFORE_WRITING: Final = frozenset(
 """Read only when something is about to be made or changed."""
 
 COMMANDS: Final = (
-    "up", "down", "plan", "status", "chat", "login", "whoami", "logout", "user", "queue", "secret", "node", "cost",
-    "logs", "doctor",
+    "up", "down", "plan", "status", "chat", "login", "whoami", "logout", "user", "queue", "secret", "node", "model",
+    "cost", "logs", "doctor",
 )  # fmt: skip
 
 
@@ -240,8 +253,12 @@ def operator(names: Names, stack: Stack, *, command: str | None = None) -> Docum
 def checks(stack: Stack, commands: Iterable[str]) -> Iterator[Check]:
     """Everything that IAM looks at for any call of these commands on this stack."""
     features = declared(stack)
-    for operation in sorted(frozenset[str]().union(*(operations(one, features) for one in commands))):
-        yield from (check for check in OPERATIONS[operation] if check.by != "program")
+    made = {one: operations(one, features) for one in commands}
+    for operation in sorted(frozenset[str]().union(*made.values())):
+        for check in OPERATIONS[operation]:
+            part = (check.action, check.thing)
+            if check.by != "program" and any(operation in made[one] and part not in NEVER.get(one, ()) for one in made):
+                yield check
 
 
 def reach(names: Names, stack: Stack, check: Check) -> tuple[str, ...]:

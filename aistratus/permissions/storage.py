@@ -59,6 +59,11 @@ S3: Table = {
     "s3:HeadObject": _READING,
     "s3:GetObject": _READING,
     "s3:PutObject": (Check("s3:PutObject", t.OBJECT, _objects),),
+    # A large file is sent in parts. Source: S3 user guide, "Multipart upload API and permissions".
+    "s3:CreateMultipartUpload": (Check("s3:PutObject", t.OBJECT, _objects),),
+    "s3:UploadPart": (Check("s3:PutObject", t.OBJECT, _objects),),
+    "s3:CompleteMultipartUpload": (Check("s3:PutObject", t.OBJECT, _objects),),
+    **_bucket("ListBucket", "ListObjectsV2"),
     "s3:DeleteObjects": (
         Check("s3:DeleteObject", t.OBJECT, _current, "Delete.Objects[?!VersionId]"),
         Check("s3:DeleteObjectVersion", t.OBJECT, _versions, "Delete.Objects[?VersionId]"),

@@ -15,6 +15,7 @@ class Environment:
     """Ids of the resources that the router uses, and its limits.
 
     kill_usd: US dollars a month above which the budget stops the node.
+    node_types: what the node may be, in the order it is tried in; the last is the CPU type.
     limit_eur, usd_per_eur: what a month may cost, and what a euro is worth, for telling people what it costs.
     """
 
@@ -29,6 +30,7 @@ class Environment:
     ledger_prefix: str
     rate_per_minute: int
     kill_usd: float
+    node_types: tuple[str, ...]
     limit_eur: float
     usd_per_eur: float
     endpoint: str | None
@@ -53,6 +55,7 @@ class Environment:
                 ledger_prefix=variables["LEDGER_PREFIX"],
                 rate_per_minute=int(variables["RATE_PER_MINUTE"]),
                 kill_usd=float(variables["KILL_USD"]),
+                node_types=tuple(variables["NODE_TYPES"].split(",")),
                 limit_eur=float(variables["LIMIT_EUR"]),
                 usd_per_eur=float(variables["USD_PER_EUR"]),
                 endpoint=variables.get("AWS_ENDPOINT_URL") or None,

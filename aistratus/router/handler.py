@@ -210,6 +210,7 @@ class Router:
             lambda: boto3_ec2(environment.region, environment.endpoint),
             environment.kill_usd,
             environment.env,
+            environment.node_types,
         )
         return cls(
             environment=environment,

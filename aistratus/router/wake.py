@@ -57,10 +57,26 @@ REFUSALS: Final[Mapping[str, str]] = {
     "InsufficientHostCapacity": "AWS has no capacity for the node's instance type right now",
     "InstanceLimitExceeded": "the account's limit on running instances is reached",
     "VcpuLimitExceeded": "the account's limit on running instances is reached",
+    "Unsupported": "AWS doesn't offer the node's instance type in its zone",
+    "InvalidParameterValue": "EC2 refused to start the node; its volume may be detached",
     "UnauthorizedOperation": "the router may not start the node",
     "AccessDenied": "the router may not start the node",
 }
 """Why EC2 doesn't start an instance, in words for the caller."""
+
+NO_ROOM: Final = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InstanceLimitExceeded",
+        "Unsupported",
+        "VcpuLimitExceeded",
+    }
+)
+"""Another type may be had where this one isn't: in the zone, or within the account's limit.
+
+Source: AWS's Instance Scheduler, "Handling EC2 Insufficient Capacity Errors", does the same.
+"""
 
 PASSING: Final = frozenset(
     {
@@ -100,6 +116,7 @@ class Waker:
         make_ec2: gives boto3's EC2 client; called only when the node must be looked at.
         kill_usd: the budget's limit as it is now, in US dollars.
         env: whose node it is.
+        types: the instance types that settings allow, in the order they are tried in; the last is the CPU type.
     """
 
     table: Table
@@ -108,6 +125,7 @@ class Waker:
     make_ec2: Callable[[], Any]
     kill_usd: float
     env: str
+    types: tuple[str, ...] = ()
 
     def ensure_awake(self, deadline: Deadline) -> Node:
         """The node's state, after starting it if it sleeps and nobody else has just tried.
@@ -233,7 +251,7 @@ class Waker:
         try:
             return self._start_instance(self.make_ec2(), instance_id, deadline)
         except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
+            code = _code(error)
             if code in GONE:
                 return None
             if code == RACED:  # it changed between the look and the start; the next request sees to what
@@ -248,20 +266,52 @@ class Waker:
     def _start_instance(self, ec2: Any, instance_id: str, deadline: Deadline) -> Node | None:
         _spare(CONNECT_S + READ_EC2_S, deadline)
         reservations = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
-        states = [instance["State"]["Name"] for entry in reservations for instance in entry["Instances"]]
-        kinds = [instance["InstanceType"] for entry in reservations for instance in entry["Instances"]]
-        state = states[0] if states else "terminated"
+        found = [instance for entry in reservations for instance in entry["Instances"]]
+        state = found[0]["State"]["Name"] if found else "terminated"
         if state in ("pending", "running"):
             return Node(STARTING)
         if state == "stopping":
             return Node(STOPPING)
         if state != "stopped":
             return None
-        _spare(CONNECT_S + READ_EC2_S, deadline)
-        ec2.start_instances(InstanceIds=[instance_id])
+        wanted, type_ = self._wanted_shape(deadline), found[0]["InstanceType"]
+        if wanted in self.types and wanted != type_:  # a change of shape whose stop has just ended
+            type_ = _reshape(ec2, instance_id, wanted, deadline)
+        type_ = self._start_somehow(ec2, instance_id, type_, deadline)
         self._count_start(instance_id)
-        self._record_start(instance_id, kinds[0], deadline)
+        self._record_start(instance_id, type_, deadline)
+        if wanted:
+            self._shape_is_done(deadline)
         return Node(STARTING)
+
+    def _start_somehow(self, ec2: Any, instance_id: str, type_: str, deadline: Deadline) -> str:
+        """Starts it, and gives its type; where AWS has no room for it, that is the next one, at last the CPU type.
+
+        One step down the list for each request: where this one has no room either, the next request goes on from it.
+        """
+        _spare(CONNECT_S + READ_EC2_S, deadline)
+        try:
+            ec2.start_instances(InstanceIds=[instance_id])
+        except Exception as error:
+            other = wire.next_shape(self.types, type_)
+            if other is None or _code(error) not in NO_ROOM:
+                raise
+            log.write(level="error", event="no_room", error=_code(error), type=type_, instead=other)
+            type_ = _reshape(ec2, instance_id, other, deadline)
+            _spare(CONNECT_S + READ_EC2_S, deadline)
+            ec2.start_instances(InstanceIds=[instance_id])
+        return type_
+
+    def _wanted_shape(self, deadline: Deadline) -> str:
+        """The type that the node is to be made before it starts; empty if it stays as it is."""
+        wanted = self.table.get(wire.SHAPE_PK, deadline) or {}
+        return str(wanted.get("type", ""))
+
+    def _shape_is_done(self, deadline: Deadline) -> None:
+        try:
+            self.table.update(wire.SHAPE_PK, deadline, values={"type": ""})
+        except AwsError as error:  # it ends by itself within the hour, and does no harm until then
+            log.write(level="error", event="wake", error=str(error))
 
     def _record_start(self, instance_id: str, kind: str, deadline: Deadline) -> None:
         """For the meter. Without it the guard tells the start some minutes later, so it isn't worth a prompt."""
@@ -295,6 +345,18 @@ class Waker:
             EC2Starts=1,
             instance=instance_id,
         )
+
+
+def _reshape(ec2: Any, instance_id: str, type_: str, deadline: Deadline) -> str:
+    """Makes the stopped instance this type, and gives it back."""
+    _spare(CONNECT_S + READ_EC2_S, deadline)
+    ec2.modify_instance_attribute(InstanceId=instance_id, InstanceType={"Value": type_})
+    return type_
+
+
+def _code(error: Exception) -> str:
+    """AWS's code for what it refused; empty where it didn't answer."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def _spare(seconds: float, deadline: Deadline) -> None:

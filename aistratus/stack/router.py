@@ -42,7 +42,7 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         key="router_role",
         description="The router: writes jobs and messages, wakes the node",
         trust=policies.trust("lambda.amazonaws.com"),
-        inline={"router": policies.router(names, log_group=router_log.name)},
+        inline={"router": policies.router(names, log_group=router_log.name, types=settings.node.types)},
     )
     environment: dict[str, str | Ref] = {
         "AISTRATUS_ENV": names.env,
@@ -54,6 +54,7 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         "LEDGER_PREFIX": f"/tinyllama/{names.env}",
         "OPENAI_SECRET": Ref(data.openai_key, "name"),
         "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
+        "NODE_TYPES": ",".join(settings.node.types),
         "KILL_USD": f"{settings.budget.kill_usd:.2f}",
         "LIMIT_EUR": f"{settings.budget.limit_eur:g}",
         "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",

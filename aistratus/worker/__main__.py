@@ -1,6 +1,7 @@
 """`python -m aistratus.worker`: reads the environment, starts the supervisor, passes signals on.
 
-Exit status: 0 asked to stop, 1 can't go on (started again by systemd), 2 wrong settings. `--self-test` loads the
+Exit status: 0 asked to stop, 1 can't go on (started again by systemd), 2 wrong settings, 64 the machine is to be
+switched off (`power.py`). `--self-test` loads the
 model, prints what it measured as JSON and ends; it needs no queue and no AWS.
 """
 

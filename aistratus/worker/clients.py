@@ -57,6 +57,7 @@ class Clients:
     """boto3's low-level clients (thread-safe): for work, and for the last second of the process.
 
     time: the time of day, put right by what the clients for work are answered.
+    s3: makes the client that fetches models, which few workers need.
     """
 
     sqs: Any
@@ -64,6 +65,7 @@ class Clients:
     last_sqs: Any
     last_dynamodb: Any
     time: AwsTime
+    s3: Callable[[], Any]
 
 
 def connect(settings: Settings) -> Clients:
@@ -87,6 +89,7 @@ def connect(settings: Settings) -> Clients:
         last_sqs=client("sqs", last),
         last_dynamodb=client("dynamodb", last),
         time=AwsTime(),
+        s3=lambda: client("s3", work.merge(Config(read_timeout=30))),
     )
     for listened_to in (clients.sqs, clients.dynamodb):
         clients.time.attach(listened_to)

@@ -32,7 +32,8 @@ class Heartbeat:
     """Writes the item.
 
     Args:
-        report: `state`, `tokens_per_second`, `busy_ms` (since it began) and, in trouble, `reason`.
+        report: `state`, `tokens_per_second`, `busy_ms` (since it began), how long the machine has nothing to do and when
+            it will be switched off, and, in trouble, `reason`.
     """
 
     def __init__(self, clients: Clients, settings: Settings, report: Callable[[], Mapping[str, Any]], log: Log) -> None:
@@ -41,7 +42,7 @@ class Heartbeat:
         self._report = report
         self._log = log
         self._witness = Witness(clients, settings, lambda: int(report().get("busy_ms", 0)), log)
-        self._ended = threading.Event()
+        self._ended, self._paused = threading.Event(), threading.Event()
         self._writing = threading.Lock()
         self._failing = False
         self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
@@ -49,9 +50,21 @@ class Heartbeat:
     def start(self) -> None:
         self._thread.start()
 
+    def pause(self) -> None:
+        """Takes the item away, and writes none until `resume`."""
+        self._paused.set()
+        self._take_away()
+
+    def resume(self) -> None:
+        """Beats again, at once."""
+        self._paused.clear()
+
     def remove(self) -> None:
         """Ends the beat and takes the item away, if it is still this worker's."""
         self._ended.set()
+        self._take_away()
+
+    def _take_away(self) -> None:
         held = self._writing.acquire(timeout=0.5)  # a beat under way would bring the item back
         try:
             self._clients.last_dynamodb.delete_item(
@@ -74,7 +87,9 @@ class Heartbeat:
         while not self._ended.is_set():
             report = self._report()
             news = (report["state"] == "loading", report.get("reason"))
-            if time.monotonic() >= due or news != told:
+            if self._paused.is_set():
+                told = None
+            elif time.monotonic() >= due or news != told:
                 self._beat(report)
                 told, due = news, time.monotonic() + HEARTBEAT_EVERY_S
             self._ended.wait(WATCH_EVERY_S)
@@ -85,13 +100,13 @@ class Heartbeat:
             "pk": HEARTBEAT_PK,
             "at_ms": int(now_s * 1000),
             "instance_id": self._settings.instance_id,
-            "model": self._settings.model_name,
+            "type": self._settings.instance_type or None,
             "worker_version": __version__,
             "expires_at": int(now_s) + KEPT_S,
             **report,
         }
         with self._writing:
-            if self._ended.is_set():
+            if self._ended.is_set() or self._paused.is_set():
                 return
             try:
                 self._clients.dynamodb.put_item(TableName=self._settings.jobs_table, Item=pack(item))

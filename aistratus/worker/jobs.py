@@ -11,7 +11,7 @@ that holds this id already was claimed by the first try.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -65,7 +65,7 @@ class Claim:
 class Jobs:
     """The jobs table, as far as the worker needs it. Each method makes one call and is safe to repeat."""
 
-    def __init__(self, dynamodb: Any, table: str, model_name: str, clock: AwsTime) -> None:
+    def __init__(self, dynamodb: Any, table: str, model_name: Callable[[], str], clock: AwsTime) -> None:
         self._dynamodb = dynamodb
         self._clock = clock
         self._table = table
@@ -83,7 +83,7 @@ class Jobs:
         """
         now = self._clock.now_ms()
         values = {
-            "status": RUNNING, "text": "", "started_ms": now, "updated_ms": now, "model": self._model_name,
+            "status": RUNNING, "text": "", "started_ms": now, "updated_ms": now, "model": self._model_name(),
             "claim": claim_id,
         }  # fmt: skip
         extra = {"zero": 0, "one": 1}

@@ -32,10 +32,21 @@ Signature = tuple[int, int, int] | None
 
 
 class ModelKeeper:
-    """Starts, watches and replaces the model process in a thread of its own."""
+    """Starts, watches and replaces the model process in a thread of its own.
 
-    def __init__(self, spec: ModelSpec, log: Log) -> None:
+    Args:
+        fallback: what is loaded if `spec` can't be.
+
+    Attributes:
+        fell_back: it is the fallback that is loaded.
+    """
+
+    def __init__(self, spec: ModelSpec, log: Log, fallback: ModelSpec | None = None) -> None:
         self._spec = spec
+        self._fallback = fallback
+        self._switching, self._first = False, True
+        self.verdict: str | None = None
+        self.fell_back = False
         self._log = log
         self._stopping = threading.Event()
         self._changed = threading.Condition()
@@ -50,6 +61,18 @@ class ModelKeeper:
 
     def start(self) -> None:
         self._thread.start()
+
+    def switch(self, spec: ModelSpec) -> None:
+        """Ends the process and loads this model; the one before comes back if that can't be.
+
+        What came of it stands in `verdict`: empty when it is loaded, else the reason why it isn't.
+        """
+        with self._changed:
+            self._fallback, self._spec, self._loaded_file = self._spec, spec, None
+            self._switching, self._ready, self.verdict, self._trouble = True, False, None, None
+            self._failed_loads, self._first, self.fell_back, process = 0, False, False, self._process
+        if process is not None:
+            process.kill()
 
     def stop(self) -> None:
         """Kills the process and starts no other."""
@@ -133,6 +156,8 @@ class ModelKeeper:
         with self._changed:
             self._ready, self._trouble, self._failed_loads = True, None, 0
             self._loaded_file = signature
+            self._fallback = None
+            self.verdict = self.verdict or ""
             self._speed = event["tokens_per_second"] or self._speed
             self._changed.notify_all()
 
@@ -141,6 +166,9 @@ class ModelKeeper:
         with self._changed:
             self._ready = False
         if self._stopping.is_set():
+            return
+        if self._switching:
+            self._switching = False
             return
         death = process.death()
         self._deaths += 1
@@ -157,13 +185,26 @@ class ModelKeeper:
             self._log.event("gpu_given_up", reason=reason, gpu_layers=self._spec.gpu_layers)
             self._spec = replace(self._spec, gpu_layers=0)
             return
+        if self._gave_way(reason):
+            return
         self._failed_loads += 1
         if self._failed_loads >= HOPELESS_LOADS:
             self._set_trouble(f"the model can't be loaded: {reason}")
 
+    def _gave_way(self, reason: str) -> bool:
+        """Goes back to the model before, if there is one."""
+        with self._changed:
+            if self._fallback is None:
+                return False
+            self._spec, self._fallback = self._fallback, None
+            self._switching, self._loaded_file, self.fell_back, self.verdict = True, None, self._first, reason
+        return True
+
     def _refused(self, reason: str, signature: Signature) -> None:
         """Waits until the file is another one."""
         self._log.event("model_refused", reason=reason)
+        if self._gave_way(reason):
+            return
         self._set_trouble(f"the model can't be loaded: {reason}")
         while self._file() == signature and not self._stopping.wait(LOOK_AGAIN_S):
             pass

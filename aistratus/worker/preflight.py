@@ -36,10 +36,12 @@ class ModelRefused(ValueError):
 class ModelFacts:
     """What the engine's wrapper must know of a file that passed.
 
-    `control` maps each control token to its spelling; `vocabulary` is the number of tokens.
+    `control` maps each control token to its spelling; `vocabulary` is the number of tokens; `needed` is the memory that
+    it takes with its context, in bytes.
     """
 
     size: int
+    needed: int
     context_tokens: int
     bos: int | None
     eos: int
@@ -47,7 +49,9 @@ class ModelFacts:
     vocabulary: int
 
 
-def check_model(path: Path, *, sha256: str, context_tokens: int, checked: bool = False) -> ModelFacts:
+def check_model(
+    path: Path, *, sha256: str, context_tokens: int, checked: bool = False, memory: int | None = None
+) -> ModelFacts:
     """Checks a GGUF file.
 
     Args:
@@ -55,6 +59,7 @@ def check_model(path: Path, *, sha256: str, context_tokens: int, checked: bool =
         sha256: 64 hex digits that its bytes must have, or empty for any.
         context_tokens: wanted context, or 0 for the file's own, capped at `CONTEXT_CAP`.
         checked: the SHA-256 of this very file was found right before; don't read it all again.
+        memory: bytes that the model can have; `None` for what this machine has free.
 
     Raises:
         ModelRefused: with the reason.
@@ -68,8 +73,9 @@ def check_model(path: Path, *, sha256: str, context_tokens: int, checked: bool =
     wanted = context_tokens or min(trained or CONTEXT_CAP, CONTEXT_CAP)
     if trained and wanted > trained:
         raise ModelRefused(f"a context of {wanted} tokens was asked for, but the model was made for {trained}")
-    _check_memory(size, _context_bytes(reader, wanted))
-    return _facts(reader, size, wanted)
+    needed = size + _context_bytes(reader, wanted) + WORKING_BYTES
+    _check_memory(needed, available_memory() if memory is None else memory)
+    return _facts(reader, size, wanted, needed)
 
 
 def _size(path: Path) -> int:
@@ -151,9 +157,7 @@ def _context_bytes(reader: Any, tokens: int) -> int:
     return 2 * 2 * int(_value(reader, f"{family}.block_count", 0)) * width * tokens
 
 
-def _check_memory(size: int, context: int) -> None:
-    available = available_memory()
-    needed = size + context + WORKING_BYTES
+def _check_memory(needed: int, available: int | None) -> None:
     if available is not None and needed > available:
         raise ModelRefused(
             f"the model needs about {needed >> 20} MiB of memory, but {available >> 20} MiB can be had on this machine"
@@ -173,7 +177,7 @@ def available_memory(
     return min(bounds, default=None)
 
 
-def _facts(reader: Any, size: int, context_tokens: int) -> ModelFacts:
+def _facts(reader: Any, size: int, context_tokens: int, needed: int) -> ModelFacts:
     spellings = _value(reader, "tokenizer.ggml.tokens", None)
     kinds = _value(reader, "tokenizer.ggml.token_type", None)
     scores = _value(reader, "tokenizer.ggml.scores", None)
@@ -186,5 +190,11 @@ def _facts(reader: Any, size: int, context_tokens: int) -> ModelFacts:
     control = {number: spellings[number] for number, kind in enumerate(kinds) if kind in CONTROL_TYPES}
     control |= {bos: spellings[bos], eos: spellings[eos]}
     return ModelFacts(
-        size=size, context_tokens=context_tokens, bos=bos, eos=eos, control=control, vocabulary=len(spellings)
+        size=size,
+        needed=needed,
+        context_tokens=context_tokens,
+        bos=bos,
+        eos=eos,
+        control=control,
+        vocabulary=len(spellings),
     )

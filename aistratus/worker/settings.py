@@ -12,10 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from aistratus.wire import IDLE_MINUTES
 from aistratus.worker.engine import CTRANSFORMERS, ECHO, ENGINES, ModelSpec
 
 POLL_S: Final = 20
 """SQS' longest poll: the fewest requests, and a message still arrives at once."""
+
+
+IDLE_S: Final = 15 * 60
+RUN_S: Final = 12 * 3_600
+"""Seconds; they hold where the node's manifest says nothing, because there is always a limit."""
+
+LAST_LOOK_S: Final = 20
+"""Longer than the router's own time limit (15 s), after which a prompt that it has accepted stands in the queue."""
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+"""Another text after each boot. Source: random(4)."""
 
 
 class SettingsError(ValueError):
@@ -37,6 +49,11 @@ class Settings:
         model_name: how replies are labelled.
         model: what to load.
         poll_s: seconds that one receive waits for a message, 1..20.
+        idle_s, run_s: seconds without a job, and altogether, after which the machine is switched off.
+        last_look_s: seconds that it listens to the queue before that, without a heartbeat.
+        boot: what tells one boot of the machine from the next; empty where nothing does.
+        instance_type: the machine's type; empty where it isn't known.
+        bucket: where chosen models are fetched from; empty where none can be.
     """
 
     queue_url: str
@@ -49,6 +66,12 @@ class Settings:
     model_name: str
     model: ModelSpec
     poll_s: int = POLL_S
+    idle_s: int = IDLE_S
+    run_s: int = RUN_S
+    last_look_s: int = LAST_LOOK_S
+    boot: str = ""
+    instance_type: str = ""
+    bucket: str = ""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -69,7 +92,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         model_name=environment.get("WORKER_MODEL_NAME") or Path(model.path).stem or model.engine,
         model=model,
         poll_s=_number(environment, "WORKER_POLL_SECONDS", POLL_S, 1, POLL_S),
+        idle_s=_number(environment, "WORKER_IDLE_SECONDS", IDLE_S, 1, IDLE_MINUTES[1] * 60),
+        run_s=_number(environment, "WORKER_RUN_SECONDS", RUN_S, 1, 7 * 86_400),
+        last_look_s=_number(environment, "WORKER_LAST_LOOK_SECONDS", LAST_LOOK_S, 0, 60),
+        boot=environment.get("WORKER_BOOT_ID") or _boot(),
+        instance_type=environment.get("WORKER_INSTANCE_TYPE", ""),
+        bucket=environment.get("WORKER_BUCKET", ""),
     )
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def read_model(environment: Mapping[str, str]) -> ModelSpec:

@@ -17,6 +17,7 @@ from typing import Final, TextIO
 from aistratus.worker.log import Log
 
 NOTE: Final = "held.json"
+POWER: Final = "power.json"
 LOCK: Final = "worker.lock"
 
 
@@ -73,6 +74,23 @@ class StateFolder:
         except OSError as error:
             self._log.event("note_failed", reason=error.strerror)
 
+    def note_power(self, boot: str, began: float, active: float) -> None:
+        """Notes since when the machine runs and when it last worked, in seconds of its clock in this boot."""
+        fresh = self._folder / (POWER + ".new")
+        try:
+            fresh.write_text(json.dumps({"boot": boot, "began": began, "active": active}), encoding="ascii")
+            fresh.replace(self._folder / POWER)
+        except OSError as error:
+            self._log.event("note_failed", reason=error.strerror)
+
+    def power(self, boot: str) -> tuple[float, float] | None:
+        """What was noted in this boot by a worker before; None in a new one, or where boots can't be told apart."""
+        try:
+            data = json.loads((self._folder / POWER).read_text(encoding="ascii"))
+            return (float(data["began"]), float(data["active"])) if boot and data["boot"] == boot else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def held(self) -> Held | None:
         """What the worker before held when it ended, or None."""
         try:
@@ -83,6 +101,20 @@ class StateFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._log.event("note_unreadable", reason=type(error).__name__)
             return None
+
+
+@dataclass(frozen=True)
+class PowerNotes:
+    """The folder's note about one boot of the machine."""
+
+    folder: StateFolder
+    boot: str
+
+    def recall(self) -> tuple[float, float] | None:
+        return self.folder.power(self.boot)
+
+    def note(self, began: float, active: float) -> None:
+        self.folder.note_power(self.boot, began, active)
 
 
 def _lock(file: TextIO) -> bool:

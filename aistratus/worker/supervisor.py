@@ -1,8 +1,8 @@
 """The supervisor: takes one message after the other and sees to it that each ends well.
 
 Threads: the main thread waits for the signal to stop; `serve` takes messages and works on them; the model keeper,
-heartbeat and dead-letter watch run beside it, each with its own rhythm. Nothing is shared between them but the few
-thread-safe objects that are passed in here.
+heartbeat, dead-letter watch and power watch run beside it, each with its own rhythm. Nothing is shared between them
+but the few thread-safe objects that are passed in here.
 
 Stopping takes less than two seconds: the message in hand is given back, the heartbeat is taken away, and nothing
 waits for the long poll, whose connection ends with the process.
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aistratus.wire import Job, WireError
+from aistratus.wire import POWER_OFF, Job, WireError
 from aistratus.worker.attempt import Attempt, AttemptFailed, Context, Then
 from aistratus.worker.child import ModelProcess
 from aistratus.worker.clients import Clients, GaveUp, Patience
@@ -25,14 +25,19 @@ from aistratus.worker.inbox import Inbox, Lease, Message, give_back
 from aistratus.worker.jobs import Jobs
 from aistratus.worker.keeper import ModelKeeper
 from aistratus.worker.log import Log
+from aistratus.worker.models import Chosen, Models, chosen_before
+from aistratus.worker.power import Limits, Power
 from aistratus.worker.settings import Settings
-from aistratus.worker.state import Held, StateFolder
+from aistratus.worker.state import Held, PowerNotes, StateFolder
 
 MODEL_WAIT_S: Final = 1.0
 """How long one look for a loaded model lasts; between two looks the supervisor sees that it is to stop."""
 
 FINISH_S: Final = 0.4
 """A job whose last write is under way may finish it before the message is given back."""
+
+PARKED_S: Final = 0.1
+"""Between two looks whether the model has been changed."""
 
 FAREWELL_S: Final = 1.2
 """All last calls together; they run beside each other."""
@@ -48,15 +53,34 @@ class Supervisor:
         self._log = log
         self.stopping = threading.Event()
         self._lease: Lease | None = None
-        self._failed = False
+        self._failed, self._off = False, False
         self._busy_s = 0.0
         patience = Patience(log, self.stopping)
-        jobs = Jobs(clients.dynamodb, settings.jobs_table, settings.model_name, clients.time)
-        self._keeper = ModelKeeper(settings.model, log)
+        jobs = Jobs(clients.dynamodb, settings.jobs_table, self._model_name, clients.time)
+        first = chosen_before(settings)
+        self._keeper = (
+            ModelKeeper(settings.model, log) if first is None else ModelKeeper(first.spec, log, fallback=settings.model)
+        )
+        self._parking, self._parked = threading.Event(), threading.Event()
+        self._models: Models = Models(
+            clients, settings, self._keeper, self._park, log, first or Chosen(settings.model, settings.model_name)
+        )
         self._inbox = Inbox(clients.sqs, settings.queue_url, settings.poll_s, log, self.stopping)
         self._heartbeat = Heartbeat(clients, settings, self._report, log)
         self._dead_letters = (
             DeadLetters(clients.sqs, settings.dead_letter_url, jobs, log) if settings.dead_letter_url else None
+        )
+        self._power = Power(
+            clients=clients,
+            table=settings.jobs_table,
+            limits=Limits(idle_s=settings.idle_s, run_s=settings.run_s),
+            notes=PowerNotes(state, settings.boot),
+            look=lambda: (self._lease is not None, self._keeper.loading and self._keeper.trouble is None),
+            leave=self._heartbeat.pause,
+            stay=self._heartbeat.resume,
+            off=self._switch_off,
+            log=log,
+            last_look_s=settings.last_look_s,
         )
         self._patience = patience
         self._context = Context(
@@ -69,21 +93,33 @@ class Supervisor:
         )
 
     def run(self) -> int:
-        """Works until `stopping` is set; the exit status: 0 when asked to stop, 1 when it can't go on."""
+        """Works until `stopping` is set.
+
+        Returns:
+            The exit status: 0 when asked to stop, 1 when it can't go on, `POWER_OFF` for a machine without work.
+        """
         self._keeper.start()
         self._heartbeat.start()
+        self._power.start()
+        self._models.start()
         self._give_back_old()
         if self._dead_letters:
             self._dead_letters.start()
         serve = threading.Thread(target=self._serve, name="serve", daemon=True)
         serve.start()
         self.stopping.wait()
+        self._power.end()
+        self._models.end()
         self._keeper.stop()
         if self._lease is not None:
             serve.join(FINISH_S)
         self._farewell()
         self._log.event("stopped", failed=self._failed)
-        return 1 if self._failed else 0
+        return POWER_OFF if self._off else 1 if self._failed else 0
+
+    def _switch_off(self) -> None:
+        self._off = True
+        self.stopping.set()
 
     def _give_back_old(self) -> None:
         """The message that a killed predecessor held is free at once instead of after its visibility timeout."""
@@ -108,6 +144,13 @@ class Supervisor:
         worked = True  # or the worker before this one
         try:
             while not self.stopping.is_set():
+                if self._power.closed.is_set():
+                    self.stopping.wait(MODEL_WAIT_S)
+                    continue
+                if self._parking.is_set():
+                    self._parked.set()
+                    self.stopping.wait(PARKED_S)
+                    continue
                 if self._keeper.ready(MODEL_WAIT_S) is None and self._keeper.trouble is None:
                     continue
                 message = self._inbox.receive()
@@ -123,6 +166,18 @@ class Supervisor:
             self._failed = True
         finally:
             self.stopping.set()
+
+    def _model_name(self) -> str:
+        return self._models.name
+
+    def _park(self, wanted: bool) -> bool:
+        """Takes no job while it is wanted; true once none is in hand."""
+        if not wanted:
+            self._parking.clear()
+            self._parked.clear()
+            return True
+        self._parking.set()
+        return self._parked.is_set()
 
     def _handle(self, message: Message) -> None:
         lease = Lease(self._clients.sqs, self._settings.queue_url, message.receipt, self._log)
@@ -143,6 +198,7 @@ class Supervisor:
         if then is Then.GIVE_BACK:
             self._give_back(lease)
         lease.end()
+        self._power.worked()
         self._lease = None
         self._state.release()
 
@@ -182,9 +238,13 @@ class Supervisor:
         loading = self._keeper.loading
         return {
             "state": "loading" if loading else "busy" if self._lease is not None else "ready",
+            "model": self._models.name,
+            "model_sha256": self._models.sha256,
+            "model_refused": self._models.refused,
             "tokens_per_second": self._keeper.tokens_per_second,
             "busy_ms": round(self._busy_s * 1000),
             "reason": self._keeper.trouble if loading else None,
+            **self._power.report(),
         }
 
 

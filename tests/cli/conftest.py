@@ -17,8 +17,8 @@ from cli_parts import Person, Said, client, eventually, node_state
 
 from aistratus.local import process
 
-BUSY = {"AISTRATUS_API__RATE_PER_MINUTE": "1000"}
-"""The tests ask more than a person does in a minute."""
+BUSY = {"AISTRATUS_API__RATE_PER_MINUTE": "1000", "AISTRATUS_NODE__IDLE_MINUTES": "720"}
+"""The tests ask more than a person does in a minute, and then nothing for a quarter of an hour."""
 SLOW = "slow"
 
 

@@ -77,6 +77,29 @@ NODE = document(
     node=table(state=TEXT, type=TEXT, heartbeat_age_s={"type": ["number", "null"]}, model=MAYBE_TEXT),
 )
 
+SMOKE = document(
+    env=TEXT,
+    ok={"type": "boolean"},
+    seconds=SECONDS,
+    stages={"type": "array", "items": table(stage=TEXT, ok={"type": "boolean"}, seconds=SECONDS, what=TEXT)},
+)
+
+MODEL = {
+    "name": TEXT,
+    "sha256": TEXT,
+    "size": COUNT,
+    "needed_mib": COUNT,
+    "context_tokens": COUNT,
+    "fits": {"type": "array", "items": TEXT},
+}
+MODEL_ADDED = document(env=TEXT, model=table(**MODEL), uploaded={"type": "boolean"})
+MODEL_CHOSEN = document(env=TEXT, model=MAYBE_TEXT, sha256=MAYBE_TEXT, answers={"type": "boolean"})
+MODELS = document(
+    env=TEXT, answers=MAYBE_TEXT, models={"type": "array", "items": table(**MODEL, in_use={"type": "boolean"})}
+)
+
+IDLE = document(env=TEXT, idle_minutes=COUNT, from_settings={"type": "boolean"})
+
 LAUNCH = document(
     env=TEXT,
     instance=TEXT,

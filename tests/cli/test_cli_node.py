@@ -10,7 +10,7 @@ import pexpect
 import pytest
 from cli_parts import WITHIN_S, Person, client, eventually, node_state, program
 from conftest import Built
-from documents import ERROR, NODE
+from documents import ERROR, IDLE, NODE
 
 from aistratus import wire
 
@@ -43,6 +43,37 @@ def test_the_node_sleeps_and_wakes_as_told(built: Built) -> None:
     fastjsonschema.validate(NODE, again.document)
     assert again.code == 0 and "was running already" in again.err
     assert person.run("node", "status").out.startswith("ready (")
+
+
+def test_the_node_changes_its_shape_and_a_type_that_settings_lack_is_refused(built: Built) -> None:
+    person = built.person
+    said = person.run("node", "resize", "gpu", "-o", "json")
+    fastjsonschema.validate(NODE, said.document)
+    assert (said.code, said.document["node"]["state"], said.document["node"]["type"]) == (0, "ready", "g4dn.xlarge")
+    assert "making it g4dn.xlarge" in said.err
+    assert person.run("plan").code == 0, "`up` leaves it so"
+    assert "the node is ready as t3.small" in person.run("node", "resize", "cpu").out
+    refused = person.run("node", "resize", "p5.48xlarge", "-o", "json")
+    assert (refused.code, refused.document["error"]["kind"]) == (2, "usage")
+    _ready(built)
+
+
+def test_the_idle_limit_is_shown_and_set_while_the_node_runs_and_never_taken_away(built: Built) -> None:
+    person, table = built.person, client(built.endpoint, "dynamodb")
+    shown = person.run("node", "idle", "-o", "json").document
+    fastjsonschema.validate(IDLE, shown)
+    assert (shown["idle_minutes"], shown["from_settings"]) == (720, True)
+    for wrong in ("0", "4", "721", "never"):
+        assert person.run("node", "idle", wrong).code == 2
+    said = person.run("node", "idle", "600")
+    assert (said.code, said.out) == (0, "the node switches itself off after 600 minutes without a job\n")
+
+    def left() -> int:
+        key = {"TableName": MARK["TableName"], "Key": wire.pack({"pk": wire.HEARTBEAT_PK})}
+        return int(wire.unpack(table.get_item(**key).get("Item", {})).get("stops_in_s", 0))
+
+    assert eventually(left, lambda seconds: 0 < seconds <= 36_000) <= 36_000
+    assert person.run("node", "idle", "720").code == 0
 
 
 def test_a_budget_that_is_used_up_is_told_and_stops_nobody(built: Built) -> None:

@@ -196,6 +196,39 @@ def test_a_node_that_cannot_start_is_a_503_and_nothing_is_queued(
     assert stack.jobs() == []
 
 
+def shape(stack: Stack, instance: str) -> str:
+    found = stack.client("ec2").describe_instances(InstanceIds=[instance])
+    return str(found["Reservations"][0]["Instances"][0]["InstanceType"])
+
+
+def test_a_change_of_shape_whose_command_died_is_carried_out_by_the_next_prompt(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    instance = stack.node()
+    stack.put({"pk": wire.SHAPE_PK, "type": "g5.xlarge", "expires_at": int(time.time()) + 60})
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == ("g5.xlarge", True)
+    assert (stack.item(wire.SHAPE_PK) or {})["type"] == "", "and is over"
+
+
+def test_a_type_that_settings_do_not_name_is_never_made(function: Function, stack: Stack, alice: str) -> None:
+    instance = stack.node()
+    stack.put({"pk": wire.SHAPE_PK, "type": "p5.48xlarge", "expires_at": int(time.time()) + 60})
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert shape(stack, instance) == "t3.small"
+
+
+def test_without_room_for_a_gpu_the_node_wakes_as_the_next_type(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    instance = stack.node()
+    ec2 = stack.client("ec2")
+    ec2.modify_instance_attribute(InstanceId=instance, InstanceType={"Value": "g5.xlarge"})
+    front.break_next("StartInstances", ec2_error("InsufficientInstanceCapacity"))
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == ("t3.small", True)
+
+
 def test_no_node_at_all_is_a_503_that_says_what_to_do(function: Function, stack: Stack, alice: str) -> None:
     answer = function.infer(alice, {"prompt": "hello"})
     assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)

@@ -99,7 +99,7 @@ def test_they_go_back_as_jobs_that_a_worker_takes(line: Line) -> None:
     assert line.put_back() == redrive.Returned(sent=2)
     assert (line.look(), redrive.count(line.aws, line.dead["url"])) == ([], 0)
     assert {job.job_id: job.prompt for job in line.waiting()} == {"failed": SECRET, "gone": SECRET}
-    worker = Jobs(line.aws.dynamodb, line.table, "model", AwsTime())
+    worker = Jobs(line.aws.dynamodb, line.table, lambda: "model", AwsTime())
     for job in (failed, gone):
         item = line.item(job)
         assert (item["status"], item["attempt"], item["text"], "error" in item) == (wire.QUEUED, 0, "", False)
@@ -152,7 +152,7 @@ def test_a_run_that_dies_is_repeated_and_sends_nothing_twice(line: Line, dies_at
     with pytest.raises(KeyboardInterrupt):
         line.put_back(seen)
     events.unregister(f"before-call.sqs.{dies_at}", die)
-    worker = Jobs(line.aws.dynamodb, line.table, "model", AwsTime())
+    worker = Jobs(line.aws.dynamodb, line.table, lambda: "model", AwsTime())
     worker.claim(job.pk, job.job_id)  # by now an answer is being written
     assert line.put_back() == redrive.Returned(sent=1)
     assert line.item(job)["attempt"] == 1
@@ -162,7 +162,7 @@ def test_a_run_that_dies_is_repeated_and_sends_nothing_twice(line: Line, dies_at
 
 def test_a_worker_that_looks_meanwhile_does_not_give_them_up_again(line: Line) -> None:
     job = line.job("again", status=wire.FAILED)
-    worker = Jobs(line.aws.dynamodb, line.table, "model", AwsTime())
+    worker = Jobs(line.aws.dynamodb, line.table, lambda: "model", AwsTime())
     assert line.put_back() == redrive.Returned(sent=1)
     with pytest.raises(JobLost) as lost:
         worker.abandon(job.pk, "given up")

@@ -45,7 +45,7 @@ def table(rig: Rig, endpoint: str) -> Jobs:
         aws_secret_access_key="testing",
         config=Config(retries={"mode": "standard", "total_max_attempts": 2}),
     )
-    return Jobs(dynamodb, rig.table, "model", AwsTime())
+    return Jobs(dynamodb, rig.table, lambda: "model", AwsTime())
 
 
 def waiting(rig: Rig, **fields: Any) -> wire.Job:

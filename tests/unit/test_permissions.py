@@ -37,7 +37,8 @@ WITHOUT_RESOURCE_LEVEL = {
     "iam:ListInstanceProfiles", "iam:ListRoles", "lambda:ListFunctions", "logs:DescribeLogGroups",
     "s3:ListAllMyBuckets", "secretsmanager:ListSecrets", "sqs:ListQueues", "sns:ListTopics", "events:ListRules",
     "cloudwatch:ListDashboards", "scheduler:ListScheduleGroups", "codebuild:ListProjects",
-    "iam:ListOpenIDConnectProviders", "servicequotas:GetServiceQuota",
+    "iam:ListOpenIDConnectProviders", "servicequotas:GetServiceQuota", "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeInstanceTypes",
     # Run Command's commands are no resources of IAM's; only sending one names a document and an instance.
     "ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands",
     # What things cost, in one account or for everybody, and what CloudWatch has counted.
@@ -115,6 +116,9 @@ def said() -> tuple[set[str], set[str]]:
 
 PLATFORM = {
     "lambda:Invoke": "API Gateway and schedules do it for us",
+    "s3:CreateMultipartUpload": "the SDK sends a large file in parts",
+    "s3:UploadPart": "likewise",
+    "s3:CompleteMultipartUpload": "likewise",
     "logs:CreateLogStream": "so does Lambda",
     "logs:PutLogEvents": "likewise",
 }

@@ -21,7 +21,7 @@ CONNECTION = "arn:aws:codeconnections:eu-central-1:123456789012:connection/00000
 BUCKET = "tinyllama-prod-data-123456789012-eu-central-1"
 
 DOCUMENTS: dict[str, Document] = {
-    "router": policies.router(NAMES, log_group="/aws/lambda/tinyllama-prod-router"),
+    "router": policies.router(NAMES, log_group="/aws/lambda/tinyllama-prod-router", types=("g4dn.xlarge", "t3.small")),
     "node": policies.node(NAMES, bucket=BUCKET, log_group="/tinyllama/prod/node"),
     "stop-build-box": policies.stop_build_box(NAMES, log_group="/aws/lambda/tinyllama-prod-stop-build-box"),
     "managed-node": policies.managed_node(),
@@ -183,4 +183,4 @@ def test_only_workflows_of_the_one_repository_may_assume_the_role_of_github() ->
 
 def test_arns_follow_the_partition() -> None:
     china = Names("aws-cn", "123456789012", "cn-north-1", "prod")
-    assert json.dumps(policies.router(china, log_group="/g")).count("arn:aws:") == 0
+    assert json.dumps(policies.router(china, log_group="/g", types=())).count("arn:aws:") == 0

@@ -295,7 +295,7 @@ def test_the_commented_file_changes_nothing_and_every_line_of_it_counts(tmp_path
 
 UNITS = (
     r"milliseconds|minutes|days|prompts a minute|requests a second|GiB|tokens|requests at once|surest|EUR|US dollars"
-    r"|YYYY|environments|images|TCP port"
+    r"|YYYY|environments|images|hours|TCP port"
 )
 
 
