@@ -32,8 +32,8 @@ class Heartbeat:
     """Writes the item.
 
     Args:
-        report: `state`, `tokens_per_second`, `busy_ms` (since it began), how long the machine has nothing to do and when
-            it will be switched off, and, in trouble, `reason`.
+        report: `state`, `tokens_per_second`, `busy_ms` (since it began), how long the machine has nothing to do and
+            when it will be switched off, and, in trouble, `reason`.
     """
 
     def __init__(self, clients: Clients, settings: Settings, report: Callable[[], Mapping[str, Any]], log: Log) -> None:

@@ -50,7 +50,8 @@ def test_no_value_can_break_out_of_its_quotes(bucket: str) -> None:
 def test_it_stops_at_the_first_error_and_keeps_a_log() -> None:
     commands = [line for line in SCRIPT.splitlines() if line and not line.startswith("#")]
     assert commands[0] == "set -euo pipefail"
-    assert "/var/log/user-data.log" in commands[1]
+    preamble = "\n".join(commands[1 : commands.index(f"NODE_BUCKET='{BUCKET}'")])
+    assert 'exec > >(tee "$ROOT/var/log/user-data.log" | logger -t user-data -s 2>/dev/console) 2>&1' in preamble
 
 
 def test_a_shell_can_parse_it() -> None:
