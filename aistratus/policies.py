@@ -123,7 +123,9 @@ def router(names: Names, *, log_group: str, types: Iterable[str]) -> Document:
         allow(["ssm:GetParameter"], names.parameter("node")),
         # AWS gives ec2:DescribeInstances no resource level.
         allow(["ec2:DescribeInstances"], "*"),
-        allow(["ec2:StartInstances"], names.arn("ec2", "instance/*"), StringEquals=_our_tags(names)),
+        allow(
+            ["ec2:StartInstances", "ec2:StopInstances"], names.arn("ec2", "instance/*"), StringEquals=_our_tags(names)
+        ),
         allow(
             ["ec2:ModifyInstanceAttribute"],
             names.arn("ec2", "instance/*"),

@@ -99,6 +99,8 @@ DEFAULT_THROTTLES = {
     "GET /health": Throttle(rate=20, burst=40),
     "GET /openapi.json": Throttle(rate=5, burst=20),
     "GET /queue-health": Throttle(rate=5, burst=10),
+    "POST /stop": Throttle(rate=1, burst=5),
+    "POST /resize": Throttle(rate=1, burst=5),
 }
 HEALTH_ROUTE = "GET /health"
 _JOB_PATH = re.compile(r"/jobs/[^/]+")

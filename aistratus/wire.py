@@ -123,6 +123,30 @@ def idle_minutes(item: Mapping[str, Any]) -> int | None:
     return minutes if allowed else None
 
 
+BOOTS_PK: Final = "node#boots"
+"""The latest boots, as the worker has recorded them: `boots`, each with `type`, `at_ms`, `total_s` and its stages."""
+BOOTS_KEPT: Final = 20
+BOOTS_COUNTED: Final = 5
+"""So many of one type make the estimate: enough for one odd boot not to count, few enough to follow a change."""
+BOOT_DEFAULT_S: Final = 40.0
+"""Until a type has been booted: 17 s until EC2 shows `running` on any family, 10 s for the operating system and its
+services, 3 s for the worker, 7 s for 670 MB from a gp3 volume (125 MB/s) and the self-test, rounded up.
+
+Source: measured by others for stop–start of warm instances (depot.dev; SkyPilot pull request 4091); EBS user guide,
+"General Purpose SSD volumes". `scripts/bench/boot_timeline.py` has each stage.
+"""
+
+
+def boot_s(boots: Sequence[Mapping[str, Any]], type_: str) -> float:
+    """Seconds from a start to a worker that is ready: the median of this type's latest boots."""
+    taken = [boot.get("total_s") for boot in boots if boot.get("type") == type_]
+    latest = sorted(float(one) for one in taken[-BOOTS_COUNTED:] if isinstance(one, (int, float)))
+    if not latest:
+        return BOOT_DEFAULT_S
+    middle = len(latest) // 2
+    return latest[middle] if len(latest) % 2 else (latest[middle - 1] + latest[middle]) / 2
+
+
 MODEL_PK: Final = "node#model"
 """The model that the operator has chosen: `sha256`, `name`, `context_tokens`; an empty `sha256`: the settings' own."""
 MODELS: Final = "models/"

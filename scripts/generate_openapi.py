@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from aistratus import __version__, wire
 from aistratus.client.request import TEXT_PATTERN, TOTAL_CHARS, InferRequest
+from aistratus.router.control import ACTIONS, CHANGING
 from aistratus.router.problems import TITLES
 from aistratus.router.wake import ASLEEP
 
@@ -35,6 +36,13 @@ JOB_ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 REQUEST_ID: Final = {"type": "string", "description": "finds this request in the logs"}
 STATUS: Final = {"type": "string", "enum": [wire.QUEUED, wire.RUNNING, *sorted(wire.FINAL)]}
 NODE: Final = {"type": "string", "enum": ["ready", "starting", "stopping", "unavailable"]}
+ETA: Final = {
+    "type": ["integer", "null"],
+    "minimum": 0,
+    "description": "seconds until the node is ready, if it is on its way",
+}
+STATES: Final = sorted({"stopped", "pending", "running", CHANGING, ASLEEP, *NODE["enum"]})
+"""Of a node that was given an order: EC2's words, or the router's where it was woken."""
 MILLISECONDS: Final = {"type": "integer", "minimum": 0}
 
 BY_ROUTER: Final = {
@@ -83,6 +91,8 @@ def contract() -> Json:
             "/infer": {"post": _infer()},
             "/jobs/{id}": {"parameters": [_job_parameter()], "get": _read(), "delete": _cancel()},
             "/queue-health": {"get": _queue_health()},
+            "/stop": {"post": _stop()},
+            "/resize": {"post": _resize()},
         },
         "components": {
             "securitySchemes": {
@@ -200,6 +210,37 @@ def _queue_health() -> Json:
     }
 
 
+def _stop() -> Json:
+    return {
+        "operationId": "stop",
+        "summary": "Stop the node; the next prompt wakes it",
+        "description": "For operators only. A job in hand is given back and answered later.",
+        "security": [{"token": []}],
+        "responses": {
+            "202": _answer("How it stands now.", "Ordered"),
+            **_refusals(400, 401, 403, 409, 413, 429, 431, 503),
+        },
+    }
+
+
+def _resize() -> Json:
+    return {
+        "operationId": "resize",
+        "summary": "Stop or start the node, or make it another type",
+        "description": "For operators only. A change of type goes on after the answer: see GET /queue-health.",
+        "security": [{"token": []}],
+        "requestBody": {
+            "required": True,
+            "description": f"up to {wire.BODY_BYTES} bytes",
+            "content": {"application/json": {"schema": _ref("Order")}},
+        },
+        "responses": {
+            "202": _answer("How it stands now.", "Ordered"),
+            **_refusals(400, 401, 403, 409, 413, 429, 431, 503),
+        },
+    }
+
+
 def _job_parameter() -> Json:
     return {"name": "id", "in": "path", "required": True, "description": "the job's id", "schema": JOB_ID}
 
@@ -247,11 +288,17 @@ def _schemas() -> Json:
         "InferRequest": request,
         **parts,
         "Health": _health_said(),
-        "Accepted": _object(job_id=JOB_ID, status=STATUS, node=NODE, conversation={"type": "string", "format": "uuid"},
-                            request_id=REQUEST_ID),
+        "Accepted": _object(job_id=JOB_ID, status=STATUS, node=NODE, eta_s=ETA,
+                            conversation={"type": "string", "format": "uuid"}, request_id=REQUEST_ID),
         "Cancelled": _object(job_id=JOB_ID, status=STATUS, request_id=REQUEST_ID),
         "Job": _job(),
         "QueueHealth": _queue_numbers(),
+        "Order": _order(),
+        "Ordered": _object(
+            action={"type": "string", "enum": list(ACTIONS)},
+            node=_object(state={"type": "string", "enum": list(STATES)}, type={"type": ["string", "null"]}),
+            request_id=REQUEST_ID,
+        ),
         "Problem": _problem(),
         "GatewayMessage": {
             "type": "object",
@@ -312,6 +359,7 @@ def _job() -> Json:
         timings=_or_null(timings),
         error={"type": ["string", "null"], "description": "why it failed, as one sentence"},
         node=_or_null(NODE),
+        eta_s=ETA,
         request_id=REQUEST_ID,
     )
 
@@ -327,9 +375,22 @@ def _queue_numbers() -> Json:
         dead={**count, "description": "prompts that were given up"},
         oldest_age_s={**seconds, "description": "of the oldest one; null if there is none or nobody knows yet"},
         heartbeat_age_s={**seconds, "description": "since the worker's last sign of life; null if there is none"},
+        node=_object(
+            state={"type": "string", "enum": ["ready", "warming", "pending", "stopped", CHANGING]},
+            type={"type": ["string", "null"]},
+            stops_in_s={**seconds, "description": "until it switches itself off; null while it works or sleeps"},
+            eta_s={**seconds, "description": "until it is ready, learned from the latest boots"},
+        ),
         cost={**_or_null(cost), "description": "in EUR without tax, as metered; null where that isn't known"},
         request_id=REQUEST_ID,
     )
+
+
+def _order() -> Json:
+    type_ = {"type": "string", "description": "an EC2 type that the env's settings allow; for the action resize only"}
+    order = _object(action={"type": "string", "enum": list(ACTIONS)})
+    order["properties"]["type"] = type_
+    return order
 
 
 def _problem() -> Json:

@@ -153,7 +153,14 @@ def _absent(env: str) -> dict[str, Any]:
         "env": env,
         "state": "absent",
         "api_url": None,
-        "node": {"state": "absent", "type": None, "heartbeat_age_s": None, "model": None},
+        "node": {
+            "state": "absent",
+            "type": None,
+            "heartbeat_age_s": None,
+            "model": None,
+            "eta_s": None,
+            "stops_in_s": None,
+        },
         "queue": {"depth": None, "in_flight": None, "dead": None},
         "resources": [],
     }
@@ -212,10 +219,17 @@ def _node(session: Session, planned: Plan, aws: Cloud) -> dict[str, Any]:
 
     have = planned.survey.found.get("node")
     if have is None:
-        return {"state": "absent", "type": None, "heartbeat_age_s": None, "model": None}
+        return {
+            "state": "absent",
+            "type": None,
+            "heartbeat_age_s": None,
+            "model": None,
+            "eta_s": None,
+            "stops_in_s": None,
+        }
     if cut_off(session.stack, planned.survey.found):
         return {"state": f"{FAILED}: {CUT_OFF}", "type": getattr(have.state, "type", None),
-                "heartbeat_age_s": None, "model": None}  # fmt: skip
+                "heartbeat_age_s": None, "model": None, "eta_s": None, "stops_in_s": None}  # fmt: skip
     thing = INSTANCES.pick(aws, "node")
     since = thing["LaunchTime"] if thing else datetime.now(UTC)
     return describe_node(session, NODE_WORDS.get(have.health, have.health), str(getattr(have.state, "type", "")), since)
@@ -229,6 +243,7 @@ def describe_node(session: Session, machine: str, shape: str, since: datetime) -
         shape: its instance type.
         since: its latest start.
     """
+    from aistratus.node.boots import eta_s
     from aistratus.node.resize import changing_to
     from aistratus.node.states import Seen
     from aistratus.node.states import state as of
@@ -244,11 +259,14 @@ def describe_node(session: Session, machine: str, shape: str, since: datetime) -
     state = of(seen).value
     if beat.get("fresh") and beat.get("reason"):
         state = f"{FAILED}: {beat['reason']}"
+    left = beat.get("stops_in_s") if beat.get("fresh") else None
     return {
         "state": state,
         "type": shape,
         "heartbeat_age_s": beat.get("age_s"),
         "model": beat.get("model"),
+        "eta_s": eta_s(session.cloud, shape, seen.up_s) if state in UNDER_WAY else None,
+        "stops_in_s": None if left is None else max(0, int(left - beat["age_s"])),
     }
 
 
@@ -345,7 +363,12 @@ def node_line(node: Mapping[str, Any]) -> str:
     beat = f", heartbeat {node['heartbeat_age_s']} s ago" if node["heartbeat_age_s"] is not None else ""
     model = f", model {node['model']}" if node["model"] else ""
     kind = f" ({node['type']})" if node["type"] else ""
-    return f"{node['state']}{kind}{model}{beat}"
+    eta = f", ready in about {node['eta_s']} s" if node.get("eta_s") else ""
+    left = node.get("stops_in_s")
+    off = (
+        "" if left is None else f", switches itself off in {left // 60} min" if left >= 60 else ", about to switch off"
+    )
+    return f"{node['state']}{kind}{eta}{model}{beat}{off}"
 
 
 def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> None:

@@ -15,7 +15,7 @@ from aistratus.cloud import NO_CAPACITY, Cloud
 from aistratus.core.errors import Absent, Failure, error_code
 from aistratus.core.resource import Found
 from aistratus.core.settle import Wait, until
-from aistratus.node import power
+from aistratus.node import boots, power
 from aistratus.node.states import ASLEEP, AWAKE, Do, step
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.compute import Instance
@@ -112,6 +112,7 @@ def start(aws: Cloud, identity: str) -> None:
     thing = until(STOPPED, settled, clock=aws.clock)
     if step(AWAKE, state_of(thing), thing["InstanceType"]) is Do.START:
         _start(aws, thing)
+        boots.started(aws, thing["InstanceType"])
     power.seen(aws, _now(aws, identity))
 
     def running() -> bool | None:

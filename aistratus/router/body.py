@@ -29,11 +29,20 @@ def request_of(event: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Problem: 400 naming each bad field, or 413.
     """
-    data = _parse(_text(event))
+    data = parsed(event)
     refusals = validator.refusals(data)
     if refusals:
         raise invalid("The body has fields that are missing or wrong: see errors.", refusals)
     return dict(validator.with_defaults(data))
+
+
+def parsed(event: Mapping[str, Any]) -> Any:
+    """What the body says, whatever it is.
+
+    Raises:
+        Problem: 400 for what is no JSON, or 413.
+    """
+    return _parse(_text(event))
 
 
 def _text(event: Mapping[str, Any]) -> str:

@@ -25,10 +25,12 @@ from aistratus.router.aws import Aws, AwsError
 from aistratus.router.checks import Checks
 from aistratus.router.clock import Clock, Deadline
 from aistratus.router.connections import Connections
+from aistratus.router.control import Control, Order, order_of
 from aistratus.router.environment import Environment, Misconfigured
 from aistratus.router.jobs import Jobs, fingerprint_of, job_of, new_id, same_request
 from aistratus.router.keys import KeySet
 from aistratus.router.limits import RateLimit
+from aistratus.router.node_view import NodeView
 from aistratus.router.problems import Problem
 from aistratus.router.queue_health import QueueHealth
 from aistratus.router.registry import Registry
@@ -103,7 +105,7 @@ class Request:
         key = self.event.get("routeKey")
         if key == f"GET {self.health_path}":
             return HEALTH
-        return key if isinstance(key, str) and (key in ROUTES or key == CONTRACT) else "unknown"
+        return key if isinstance(key, str) and key in (*ROUTES, *OF_OPERATORS, CONTRACT) else "unknown"
 
     @property
     def health_path(self) -> str:
@@ -195,6 +197,8 @@ class Router:
     waker: Waker
     queues: QueueHealth
     checks: Checks
+    control: Control
+    view: NodeView
 
     @classmethod
     def assemble(cls, variables: Mapping[str, str], clock: Clock) -> Router:
@@ -203,11 +207,17 @@ class Router:
         connections = Connections()
         aws = Aws(environment.region, variables, connections, clock, environment.endpoint)
         table = Table(environment.jobs_table, aws)
+        view = NodeView(table, clock)
+        registry = Registry(aws, environment.ledger_prefix, variables)
+
+        def make_ec2() -> Any:
+            return boto3_ec2(environment.region, environment.endpoint)
+
         waker = Waker(
             table,
-            Registry(aws, environment.ledger_prefix, variables),
+            registry,
             clock,
-            lambda: boto3_ec2(environment.region, environment.endpoint),
+            make_ec2,
             environment.kill_usd,
             environment.env,
             environment.node_types,
@@ -226,8 +236,11 @@ class Router:
                 environment.dead_letter_url,
                 environment.usd_per_eur,
                 environment.limit_eur,
+                view,
             ),
             checks=Checks(aws, table, waker, environment.queue_url, environment.openai_secret),
+            control=Control(table, registry, clock, make_ec2, waker),
+            view=view,
         )
 
     def infer(self, request: Request, owner: str) -> dict[str, Any]:
@@ -249,6 +262,7 @@ class Router:
                 "job_id": item["job_id"],
                 "status": item["status"],
                 "node": node.state,
+                "eta_s": self._eta(node.state, request.deadline),
                 "conversation": item["conversation"],
                 "request_id": request.id,
             },
@@ -283,7 +297,8 @@ class Router:
                 "usage": item.get("usage"),
                 "timings": item.get("timings"),
                 "error": item.get("error"),
-                "node": self._node_for(item, request.deadline),
+                "node": (state := self._node_for(item, request.deadline)),
+                "eta_s": self._eta(state, request.deadline),
                 "request_id": request.id,
             },
         )
@@ -294,6 +309,15 @@ class Router:
             return self.waker.ensure_awake(deadline).state
         return READY if item["status"] == wire.RUNNING else None
 
+    def _eta(self, state: str | None, deadline: Deadline) -> int | None:
+        """Seconds until a node that is on its way is ready; an estimate, and none where AWS doesn't answer."""
+        if state in (None, READY, UNAVAILABLE):
+            return None
+        try:
+            return self.view.eta_s(deadline)
+        except AwsError:
+            return None
+
     def cancel(self, request: Request, owner: str) -> dict[str, Any]:
         """`DELETE /jobs/{id}`: 202 when this changes anything, 200 when the job had ended before."""
         job_id = request.job_id()
@@ -302,7 +326,20 @@ class Router:
 
     def queue_health(self, request: Request, owner: str) -> dict[str, Any]:
         """`GET /queue-health`: how much waits, how long, and whether somebody works on it."""
+        self.control.go_on(request.deadline)
         return _json(200, {**self.queues.read(request.deadline), "request_id": request.id})
+
+    def stop(self, request: Request, operator: str) -> dict[str, Any]:
+        """`POST /stop`: the node is told to stop; a body isn't looked at."""
+        return self._ordered(Order("stop"), request, operator)
+
+    def resize(self, request: Request, operator: str) -> dict[str, Any]:
+        """`POST /resize`: the node is stopped, started or made another type."""
+        return self._ordered(order_of(body.parsed(request.event), self.environment.node_types), request, operator)
+
+    def _ordered(self, order: Order, request: Request, operator: str) -> dict[str, Any]:
+        node = self.control.carry_out(order, f"operator {operator}", request.deadline)
+        return _json(202, {"action": order.action, "node": node, "request_id": request.id})
 
 
 def health(request: Request) -> dict[str, Any]:
@@ -341,6 +378,12 @@ ROUTES: Final[Mapping[str, Callable[[Router, Request, str], dict[str, Any]]]] = 
 }
 """By API Gateway's route key; each needs a caller."""
 
+OF_OPERATORS: Final[Mapping[str, Callable[[Router, Request, str], dict[str, Any]]]] = {
+    "POST /stop": Router.stop,
+    "POST /resize": Router.resize,
+}
+"""Likewise; each needs a caller of the group `operators`."""
+
 
 @lru_cache(maxsize=1)
 def _router() -> Router:
@@ -354,9 +397,14 @@ def _answer(request: Request) -> dict[str, Any]:
     if request.route == CONTRACT:
         return contract(request)
     route = ROUTES.get(request.route)
-    if route is None:
+    order = OF_OPERATORS.get(request.route)
+    if route is None and order is None:
         raise problems.not_found("There is no such route.")
     router = _router()
+    if order is not None:
+        operator = router.gate.operator(request.header("authorization"), request.deadline)
+        return order(router, request, operator.subject)
+    assert route is not None
     owner = router.gate.owner(request.header("authorization"), request.deadline)
     return route(router, request, owner)
 

@@ -18,6 +18,7 @@ from aistratus import wire
 from aistratus.router import log, spending
 from aistratus.router.aws import Aws, AwsError
 from aistratus.router.clock import Deadline
+from aistratus.router.node_view import NodeView
 from aistratus.router.table import Table
 
 WAITING: Final = "ApproximateNumberOfMessages"
@@ -39,6 +40,7 @@ class QueueHealth:
     dead_letter_url: str
     usd_per_eur: float
     limit_eur: float
+    node: NodeView
 
     def read(self, deadline: Deadline) -> dict[str, Any]:
         """Counts of messages and ages in seconds, `None` for an age that isn't known or of nothing; what the env costs.
@@ -56,6 +58,7 @@ class QueueHealth:
             "oldest_age_s": self._oldest_age(deadline) if waiting + in_flight else None,
             "heartbeat_age_s": self._heartbeat_age(deadline),
             "cost": self._cost(deadline),
+            "node": self.node.read(deadline),
         }
 
     def _cost(self, deadline: Deadline) -> dict[str, float] | None:

@@ -241,17 +241,17 @@ class Waker:
 
     def _start_once(self, deadline: Deadline) -> Node | None:
         """None when there is no such instance."""
-        _spare(READ_S, deadline)
+        spare(READ_S, deadline)
         instance_id = self.registry.get_id("node")
         if instance_id is None:
             return None
-        _spare(IMPORT_S, deadline)
+        spare(IMPORT_S, deadline)
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             return self._start_instance(self.make_ec2(), instance_id, deadline)
         except ClientError as error:
-            code = _code(error)
+            code = code_of(error)
             if code in GONE:
                 return None
             if code == RACED:  # it changed between the look and the start; the next request sees to what
@@ -264,7 +264,7 @@ class Waker:
             raise NotNow(f"EC2 doesn't answer ({type(error).__name__})") from error
 
     def _start_instance(self, ec2: Any, instance_id: str, deadline: Deadline) -> Node | None:
-        _spare(CONNECT_S + READ_EC2_S, deadline)
+        spare(CONNECT_S + READ_EC2_S, deadline)
         reservations = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
         found = [instance for entry in reservations for instance in entry["Instances"]]
         state = found[0]["State"]["Name"] if found else "terminated"
@@ -280,6 +280,7 @@ class Waker:
         type_ = self._start_somehow(ec2, instance_id, type_, deadline)
         self._count_start(instance_id)
         self._record_start(instance_id, type_, deadline)
+        self._note_start(type_, deadline)
         if wanted:
             self._shape_is_done(deadline)
         return Node(STARTING)
@@ -289,16 +290,16 @@ class Waker:
 
         One step down the list for each request: where this one has no room either, the next request goes on from it.
         """
-        _spare(CONNECT_S + READ_EC2_S, deadline)
+        spare(CONNECT_S + READ_EC2_S, deadline)
         try:
             ec2.start_instances(InstanceIds=[instance_id])
         except Exception as error:
             other = wire.next_shape(self.types, type_)
-            if other is None or _code(error) not in NO_ROOM:
+            if other is None or code_of(error) not in NO_ROOM:
                 raise
-            log.write(level="error", event="no_room", error=_code(error), type=type_, instead=other)
+            log.write(level="error", event="no_room", error=code_of(error), type=type_, instead=other)
             type_ = _reshape(ec2, instance_id, other, deadline)
-            _spare(CONNECT_S + READ_EC2_S, deadline)
+            spare(CONNECT_S + READ_EC2_S, deadline)
             ec2.start_instances(InstanceIds=[instance_id])
         return type_
 
@@ -311,6 +312,14 @@ class Waker:
         try:
             self.table.update(wire.SHAPE_PK, deadline, values={"type": ""})
         except AwsError as error:  # it ends by itself within the hour, and does no harm until then
+            log.write(level="error", event="wake", error=str(error))
+
+    def _note_start(self, type_: str, deadline: Deadline) -> None:
+        """When it was started, and as what: the worker tells by it how long the boot took."""
+        brief = Deadline(self.clock, min(deadline.ends, self.clock.monotonic() + 1))
+        try:
+            self.table.update(wire.WAKE_PK, brief, values={"started_ms": self.clock.ms(), "type": type_})
+        except AwsError as error:  # this boot then teaches nothing
             log.write(level="error", event="wake", error=str(error))
 
     def _record_start(self, instance_id: str, kind: str, deadline: Deadline) -> None:
@@ -349,17 +358,18 @@ class Waker:
 
 def _reshape(ec2: Any, instance_id: str, type_: str, deadline: Deadline) -> str:
     """Makes the stopped instance this type, and gives it back."""
-    _spare(CONNECT_S + READ_EC2_S, deadline)
+    spare(CONNECT_S + READ_EC2_S, deadline)
     ec2.modify_instance_attribute(InstanceId=instance_id, InstanceType={"Value": type_})
     return type_
 
 
-def _code(error: Exception) -> str:
+def code_of(error: Exception) -> str:
     """AWS's code for what it refused; empty where it didn't answer."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    response = getattr(error, "response", None)  # which botocore also gives an error without an answer, as None
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
-def _spare(seconds: float, deadline: Deadline) -> None:
+def spare(seconds: float, deadline: Deadline) -> None:
     """Goes on only where a step of that many seconds leaves enough for taking the prompt.
 
     Raises:

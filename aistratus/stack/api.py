@@ -77,7 +77,9 @@ def declare_api(settings: Settings, names: Names, router: Router, identity: Iden
     read_job = guarded("route_job", "GET /jobs/{id}")
     cancel_job = guarded("route_cancel", "DELETE /jobs/{id}")
     queue_health = guarded("route_queue_health", "GET /queue-health")
-    routes = (health, contract, infer, read_job, cancel_job, queue_health)
+    stop = guarded("route_stop", "POST /stop")
+    resize = guarded("route_resize", "POST /resize")
+    routes = (health, contract, infer, read_job, cancel_job, queue_health, stop, resize)
     api_log = LogGroup(key="api_log", name=f"/aws/vendedlogs/{names.prefix}api", retention_days=settings.api.log_days)
     stage = Stage(key="stage", api=Ref(api), access_log_group=Ref(api_log, "arn"), access_log_format=ACCESS_LOG)
     # Apart from the stage, so that `up --only api_throttle` can bring the limits back alone.

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from aistratus.wire import POWER_OFF, Job, WireError
 from aistratus.worker.attempt import Attempt, AttemptFailed, Context, Then
+from aistratus.worker.boots import Boots
 from aistratus.worker.child import ModelProcess
 from aistratus.worker.clients import Clients, GaveUp, Patience
 from aistratus.worker.dead_letters import DeadLetters
@@ -70,6 +71,7 @@ class Supervisor:
         self._dead_letters = (
             DeadLetters(clients.sqs, settings.dead_letter_url, jobs, log) if settings.dead_letter_url else None
         )
+        self._boots = Boots(clients, settings, log, first=state.power(settings.boot) is None)
         self._power = Power(
             clients=clients,
             table=settings.jobs_table,
@@ -102,6 +104,7 @@ class Supervisor:
         self._heartbeat.start()
         self._power.start()
         self._models.start()
+        threading.Thread(target=self._boots.record, args=(self._await_ready,), name="boots", daemon=True).start()
         self._give_back_old()
         if self._dead_letters:
             self._dead_letters.start()
@@ -166,6 +169,13 @@ class Supervisor:
             self._failed = True
         finally:
             self.stopping.set()
+
+    def _await_ready(self) -> bool:
+        """Is the model ready? Waits as long as that may come."""
+        while not self.stopping.is_set() and self._keeper.trouble is None:
+            if self._keeper.ready(MODEL_WAIT_S) is not None:
+                return True
+        return False
 
     def _model_name(self) -> str:
         return self._models.name

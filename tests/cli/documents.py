@@ -57,7 +57,14 @@ STATUS = document(
     env=TEXT,
     state={"enum": ["ready", "starting", "degraded", "drifted", "absent"]},
     api_url=MAYBE_TEXT,
-    node=table(state=TEXT, type=MAYBE_TEXT, heartbeat_age_s={"type": ["number", "null"]}, model=MAYBE_TEXT),
+    node=table(
+        state=TEXT,
+        type=MAYBE_TEXT,
+        heartbeat_age_s={"type": ["number", "null"]},
+        model=MAYBE_TEXT,
+        eta_s=MAYBE_COUNT,
+        stops_in_s=MAYBE_COUNT,
+    ),
     queue=table(depth=MAYBE_COUNT, in_flight=MAYBE_COUNT, dead=MAYBE_COUNT),
     resources={"type": "array", "items": table(("todo",), key=TEXT, kind=TEXT, id=MAYBE_TEXT, health=TEXT, todo=TEXT)},
 )
@@ -74,7 +81,14 @@ CHAT = document(
 
 NODE = document(
     env=TEXT,
-    node=table(state=TEXT, type=TEXT, heartbeat_age_s={"type": ["number", "null"]}, model=MAYBE_TEXT),
+    node=table(
+        state=TEXT,
+        type=TEXT,
+        heartbeat_age_s={"type": ["number", "null"]},
+        model=MAYBE_TEXT,
+        eta_s=MAYBE_COUNT,
+        stops_in_s=MAYBE_COUNT,
+    ),
 )
 
 SMOKE = document(

@@ -1,0 +1,33 @@
+"""How long the node takes to be ready: learned from its latest boots, which the worker records.
+
+`started` says that a boot begins now; the worker tells when it was ready (`worker/boots.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from aistratus import wire
+from aistratus.cloud import Cloud
+
+
+def started(aws: Cloud, type_: str) -> None:
+    """Notes the moment of a start; without the note this boot teaches nothing."""
+    values = {":now": int(time.time() * 1000), ":type": type_}
+    with suppress(Exception):  # no table, no permission, no network: the start counts, not its note
+        aws.dynamodb.update_item(
+            TableName=aws.name("jobs"),
+            Key=wire.pack({"pk": wire.WAKE_PK}),
+            UpdateExpression="SET started_ms = :now, #type = :type",
+            ExpressionAttributeNames={"#type": "type"},
+            ExpressionAttributeValues=wire.pack(values),
+        )
+
+
+def eta_s(aws: Cloud, type_: str, up_s: float) -> int:
+    """Seconds until a node that was started `up_s` seconds ago is ready; at least one."""
+    from aistratus.node.resize import table_item
+
+    told = table_item(aws, wire.BOOTS_PK).get("boots", [])
+    return max(1, round(wire.boot_s(told if isinstance(told, list) else [], type_) - up_s))

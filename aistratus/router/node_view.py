@@ -1,0 +1,62 @@
+"""The node as the jobs table tells it: its state, its type, when it goes to sleep, when it will be ready.
+
+Nobody else is asked. How long a boot takes is learned from the latest ones (`wire.boot_s`); until there has been one,
+it is what the stages take elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aistratus import wire
+from aistratus.router.clock import Clock, Deadline
+from aistratus.router.table import Table
+
+READY: Final = "ready"
+WARMING: Final = "warming"
+PENDING: Final = "pending"
+ASLEEP: Final = "stopped"
+CHANGING: Final = "shape-changing"
+
+BOOT_WITHIN_S: Final = 900
+"""After this a start that has led to nothing counts as over."""
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """Reads four small items."""
+
+    table: Table
+    clock: Clock
+
+    def read(self, deadline: Deadline) -> dict[str, Any]:
+        """`{"state", "type", "stops_in_s", "eta_s"}`; `None` where nothing is known or nothing to be told."""
+        beat = self.table.get(wire.HEARTBEAT_PK, deadline) or {}
+        age_s = (self.clock.ms() - int(beat.get("at_ms", 0))) / 1000
+        if age_s <= wire.HEARTBEAT_FRESH_S and beat.get("state") != "loading":
+            left = beat.get("stops_in_s")
+            stops = None if left is None else max(0, int(left - age_s))
+            return {"state": READY, "type": beat.get("type"), "stops_in_s": stops, "eta_s": 0}
+        wake = self.table.get(wire.WAKE_PK, deadline) or {}
+        shape = self.table.get(wire.SHAPE_PK, deadline) or {}
+        waited_s = (self.clock.ms() - int(wake.get("started_ms", 0))) / 1000
+        type_ = shape.get("type") or (beat if age_s <= wire.HEARTBEAT_FRESH_S else wake).get("type") or beat.get("type")
+        if age_s <= wire.HEARTBEAT_FRESH_S:
+            state = WARMING
+        elif shape.get("type"):
+            state, waited_s = CHANGING, 0.0
+        else:
+            state = PENDING if waited_s < BOOT_WITHIN_S else ASLEEP
+        return {"state": state, "type": type_, "stops_in_s": None, "eta_s": self._eta(state, type_, waited_s, deadline)}
+
+    def eta_s(self, deadline: Deadline) -> int | None:
+        """Seconds until the node is ready, if it is on its way."""
+        eta: int | None = self.read(deadline)["eta_s"]
+        return eta
+
+    def _eta(self, state: str, type_: str | None, waited_s: float, deadline: Deadline) -> int:
+        boots = (self.table.get(wire.BOOTS_PK, deadline) or {}).get("boots", [])
+        whole = wire.boot_s(boots if isinstance(boots, list) else [], str(type_ or ""))
+        waited = 0.0 if state == ASLEEP else waited_s
+        return max(1, round(whole - min(waited, whole)))
