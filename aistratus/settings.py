@@ -221,6 +221,11 @@ class NodeSettings(Section):
         le=168,
         description="hours after which it is switched off, jobs or none; a prompt wakes it again",
     )
+    answer_on_cpu: bool = Field(
+        default=False,
+        description="before `node resize gpu` the CPU answers what waits, where that is sooner; nothing is answered "
+        "while the one machine changes",
+    )
     volume_gib: int = Field(default=30, ge=8, le=1024, description="GiB of the encrypted gp3 root volume")
     image: str = Field(
         default="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",

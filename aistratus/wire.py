@@ -129,11 +129,10 @@ BOOTS_KEPT: Final = 20
 BOOTS_COUNTED: Final = 5
 """So many of one type make the estimate: enough for one odd boot not to count, few enough to follow a change."""
 BOOT_DEFAULT_S: Final = 40.0
-"""Until a type has been booted: 17 s until EC2 shows `running` on any family, 10 s for the operating system and its
-services, 3 s for the worker, 7 s for 670 MB from a gp3 volume (125 MB/s) and the self-test, rounded up.
+"""Until a type has been booted: 17 s until EC2 shows `running` on any family, 8 s for the operating system, 2 s for the
+worker, 10 s for checking, loading and trying a model of 638 MiB; rounded up.
 
-Source: measured by others for stop–start of warm instances (depot.dev; SkyPilot pull request 4091); EBS user guide,
-"General Purpose SSD volumes". `scripts/bench/boot_timeline.py` has each stage.
+Source: `scripts/bench/boot_timeline.py`, which has the source of each stage.
 """
 
 

@@ -110,6 +110,8 @@ def resize(
     if thing["InstanceType"] != wanted and session.asks and not show.confirm(question, options):
         raise Interrupted("nothing was changed")
     with ending_gently(session):
+        if session.settings.node.answer_on_cpu:
+            _answer_first(session, thing["InstanceType"], wanted)
         outcome = shape.resize(
             session.cloud,
             wanted,
@@ -151,6 +153,17 @@ def idle(
         return
     source = " (node.idle_minutes)" if live is None else ""
     show.results(options).print(f"the node switches itself off after {shown} minutes without a job{source}")
+
+
+def _answer_first(session: Session, now: str, wanted: str) -> None:
+    """Lets the machine answer what waits before it makes way, where that is sooner."""
+    from aistratus.cli import show
+    from aistratus.cli.operator import ids_of
+    from aistratus.node.drain import answer_first
+
+    console = show.people(session.options)
+    url = ids_of(session, ("jobs_queue",))["jobs_queue"]["url"]
+    answer_first(session.cloud, url, now, wanted, lambda text: console.print(text, markup=False))
 
 
 def _shapes(options: Options) -> Shapes:

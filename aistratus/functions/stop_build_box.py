@@ -3,9 +3,8 @@
 - the budget's killer topic (an SNS notice that names the killer's budget): every running instance of this env is
   stopped, and a mark in the jobs table keeps the router from waking the node again before the month ends, when the
   budget begins anew, or until `budget.kill_eur` is raised above the limit that stands in the mark;
-- the rule `force-stop-build-runner` (a scheduled event): only what has run for over `QUIET_S` without a heartbeat of
-  its own is stopped: builders that were forgotten, nodes whose worker died. A worker beats also while it works on a
-  job, so who has a job has a heartbeat;
+- the rule `force-stop-build-runner` (a scheduled event): only what runs without need is stopped (`quiet.py`): builders
+  that were forgotten, nodes whose worker died or didn't switch its machine off when its time was over;
 - the rule `real-time-limit`, every few minutes: what the month has cost by our own records (`metering.py`). Above the
   killer's line everything is stopped as by the killer, long before AWS has counted it. Whoever runs `aistratus cost
   resume` draws a higher line for the rest of the month, which then holds for the killer's notices too.
@@ -37,10 +36,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aistratus import wire
-from aistratus.functions import metering
-
-QUIET_S: Final = 55 * 60
-"""How long a machine may run unseen. The rule looks every 30 minutes, so none runs for more than 85."""
+from aistratus.functions import metering, quiet
 
 BATCH: Final = 50
 """Instances stopped with one call, which EC2 carries out for all of them or for none."""
@@ -97,6 +93,7 @@ class Place:
 
     alerts: ARN of the topic that tells people.
     kill_budget, kill_usd: the killer's budget, by its name and its limit in US dollars.
+    idle_minutes, max_hours: how long the node may run without a job, and altogether, by the settings.
     """
 
     env: str
@@ -107,6 +104,8 @@ class Place:
     kill_usd: float
     limit_rule: str
     alerts: str
+    idle_minutes: int
+    max_hours: int
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Place:
@@ -119,6 +118,8 @@ class Place:
             alerts=variables["ALERTS_TOPIC"],
             kill_budget=variables["KILL_BUDGET"],
             kill_usd=float(variables["KILL_USD"]),
+            idle_minutes=int(variables["IDLE_MINUTES"]),
+            max_hours=int(variables["MAX_HOURS"]),
         )
 
 
@@ -225,13 +226,17 @@ class Work:
 
     def tidy(self, moment: float) -> dict[str, Any]:
         """Stops what has been quiet for too long at this moment."""
-        beat = self._heartbeat()
-        chosen = {}
-        for instance in self._running():
-            quiet_s = moment - seen_at(instance, beat)
-            if quiet_s > QUIET_S:
-                chosen[instance["InstanceId"]] = f"no heartbeat and no job for {quiet_s / 60:.0f} minutes"
-        return self._stop(chosen, "quiet", [])
+        beat, limits = self._item(wire.HEARTBEAT_PK), self._limits()
+        reasons = {
+            instance["InstanceId"]: quiet.why_stop(_machine(instance), beat, limits, moment)
+            for instance in self._running()
+        }
+        return self._stop({one: why for one, why in reasons.items() if why is not None}, "quiet", [])
+
+    def _limits(self) -> quiet.Limits:
+        """The node's limits: the operator's last word on idling, else the settings'."""
+        minutes = wire.idle_minutes(self._item(wire.IDLE_PK)) or self.place.idle_minutes
+        return quiet.Limits(idle_s=minutes * 60, run_s=self.place.max_hours * 3600)
 
     def _running(self) -> Iterator[Instance]:
         """Every instance of this env that runs or is about to."""
@@ -244,9 +249,9 @@ class Work:
             for reservation in page["Reservations"]:
                 yield from reservation["Instances"]
 
-    def _heartbeat(self) -> Mapping[str, Any]:
-        """The latest heartbeat; empty if there is none, or no table for it."""
-        key = wire.pack({"pk": wire.HEARTBEAT_PK})
+    def _item(self, pk: str) -> Mapping[str, Any]:
+        """An item of the jobs table; empty if there is none, or no table for it."""
+        key = wire.pack({"pk": pk})
         try:
             answer = self.dynamodb.get_item(TableName=self.place.jobs_table, Key=key, ConsistentRead=True)
         except ClientError as error:
@@ -319,19 +324,16 @@ class Work:
         return None
 
 
-def seen_at(instance: Instance, beat: Mapping[str, Any]) -> float:
-    """When there was last a sign of life (seconds since the epoch): its start, or its own worker's heartbeat."""
-    started: float = instance["LaunchTime"].timestamp()
-    at_ms = beat.get("at_ms")
-    if beat.get("instance_id") != instance["InstanceId"] or not isinstance(at_ms, (int, float)):
-        return started
-    return max(started, at_ms / 1000)
-
-
 def next_month(now: datetime) -> datetime:
     """The first moment of the next month in UTC, where AWS Budgets counts its months."""
     first = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+
+
+def _machine(instance: Instance) -> quiet.Machine:
+    keys = [tag["Value"] for tag in instance.get("Tags", []) if tag["Key"] == "aistratus:key"]
+    started = instance["LaunchTime"].timestamp()
+    return quiet.Machine(id=instance["InstanceId"], started=started, is_node=quiet.NODE in keys)
 
 
 def _code(error: Exception) -> str:

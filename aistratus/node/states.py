@@ -145,6 +145,21 @@ class Shapes:
         return (*(one for one in self.gpus if one != type_), self.cpu)
 
 
+REPLY_TOKENS: Final = 256
+"""What a prompt asks for unless it says otherwise (`wire.Job.max_tokens`); most replies are shorter."""
+
+
+def answered_sooner(waiting: int, tokens_per_second: float, change_s: float) -> bool:
+    """Are all prompts that wait answered by the machine as it is before it could be there as another type?
+
+    Args:
+        waiting: prompts in the queue and in hand.
+        tokens_per_second: of the machine as it is; 0 where it isn't known.
+        change_s: seconds until it is ready as the other type.
+    """
+    return waiting > 0 and tokens_per_second > 0 and waiting * REPLY_TOKENS / tokens_per_second <= change_s
+
+
 def is_gpu(type_: str) -> bool:
     """Does this type count for the quota of G and VT instances?"""
     return type_[:1] == "g" or type_[:2] == "vt"

@@ -60,7 +60,8 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
        "ssm:DescribeInstanceInformation", "ssm:SendCommand", "ssm:ListCommands", "ssm:GetCommandInvocation",
        "ssm:CancelCommand", "ssm:StartSession", "ec2:GetConsoleOutput", "s3:GetObject",
        # its shape and its limits
-       "ec2:ModifyInstanceAttribute", "ec2:DescribeInstanceTypeOfferings", "service-quotas:GetServiceQuota"},
+       "ec2:ModifyInstanceAttribute", "ec2:DescribeInstanceTypeOfferings", "service-quotas:GetServiceQuota",
+       "sqs:GetQueueAttributes"},
     "model": frozenset(
         {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "s3:ListObjectsV2", "s3:HeadObject",
          "s3:GetObject", "s3:PutObject", "s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload",

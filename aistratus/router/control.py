@@ -2,9 +2,9 @@
 
 No request waits for the machine: stopping one takes up to some minutes, and an HTTP API ends a request after 30 s. So
 what is wanted is written into the jobs table (`wire.SHAPE_PK`), the machine is told to stop, and the answer says how it
-stands. Whoever looks next goes on from there: a prompt, a poll for a queued job, `GET /queue-health`, or the guard's
-next run. All of them read the same item and ask EC2 how far it is, so that it makes no difference who it is, how many
-they are, or whether one of them dies.
+stands. Whoever looks next goes on from there: a prompt, a poll for a queued job, or `GET /queue-health`. All of them
+read the same item and ask EC2 how far it is, so that it makes no difference who it is, how many they are, or whether
+one of them dies. What nobody has looked at for an hour isn't wanted any more (`wire.SHAPE_KEPT_S`): the node sleeps.
 """
 
 from __future__ import annotations

@@ -67,6 +67,8 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
             "GUARD_RULE": names.arn("events", f"rule/{names.prefix}force-stop-build-runner"),
             "LIMIT_RULE": names.arn("events", f"rule/{names.prefix}real-time-limit"),
             "ALERTS_TOPIC": names.topic("alerts"),
+            "IDLE_MINUTES": str(settings.node.idle_minutes),
+            "MAX_HOURS": str(settings.node.max_hours),
         },
     )
     guard = EventRule(

@@ -70,6 +70,7 @@ EVERYTHING_ON = {
     "router": {"AISTRATUS_ROUTER__PROVISIONED_CONCURRENCY": "1", "AISTRATUS_ROUTER__WARM_MINUTES": "5"},
     "delivery": {"AISTRATUS_DELIVERY__REPOSITORY": "ann/llm"},
     "auth": {"AISTRATUS_AUTH__OPERATOR_EMAIL": "ann@example.com"},
+    "node": {"AISTRATUS_NODE__ANSWER_ON_CPU": "true"},
 }
 """What is off by default, by the settings' table."""
 

@@ -236,14 +236,19 @@ def test_a_machine_that_was_started_again_has_its_55_minutes_again(site: Site) -
     site.aws.ec2.terminate_instances(InstanceIds=[again])
 
 
-def test_a_start_begins_the_55_minutes_anew(site: Site) -> None:
-    started = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    instance = {"InstanceId": "i-1", "LaunchTime": started}
-    earlier = {"instance_id": "i-1", "at_ms": int(started.timestamp() - 7_200) * 1000}
-    assert stop_build_box.seen_at(instance, earlier) == started.timestamp()
-    assert stop_build_box.seen_at(instance, {"instance_id": "i-2", "at_ms": 9e15}) == started.timestamp()
-    assert stop_build_box.seen_at(instance, {"instance_id": "i-1", "at_ms": "soon"}) == started.timestamp()
-    assert stop_build_box.seen_at(instance, {}) == started.timestamp()
+def test_a_node_that_idles_is_ended_although_its_worker_beats(site: Site) -> None:
+    """15 minutes by the settings, and 25 more for its worker to do it itself."""
+    tags = {"Project": "tinyllama", "Env": site.aws.env, "aistratus:key": "node"}
+    (node,) = site.run(tags=tags)
+    site.beat(node, 31 * MINUTE)
+    assert stopped(site.advance(31 * MINUTE)) == set()
+    late = {"pk": wire.HEARTBEAT_PK, "instance_id": node, "at_ms": int((time.time() + 61 * MINUTE) * 1000)}
+    item = wire.pack({**late, "idle_s": 41 * MINUTE})
+    site.aws.dynamodb.put_item(TableName=site.aws.name("jobs"), Item=item)
+    lines = site.advance(30 * MINUTE)
+    assert stopped(lines) == {node}
+    assert any("its worker didn't switch it off after 15" in str(line.get("why")) for line in lines)
+    site.aws.ec2.terminate_instances(InstanceIds=[node])
 
 
 # --- the real-time limit ----------------------------------------------------------------------------------------------
@@ -302,7 +307,7 @@ class Lambda:
 
 
 def attempts(ec2: Lambda, count: int) -> dict[str, str | None]:
-    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68, LIMIT, TOPIC)
+    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68, LIMIT, TOPIC, 15, 12)
     work = stop_build_box.Work(place, ec2, ec2, None, ec2, 0.0)
     return dict(work._attempts([f"i-{number}" for number in range(count)]))
 
@@ -361,7 +366,7 @@ def test_any_other_event_does_nothing(
     event: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables = {"AISTRATUS_ENV": "dev", "JOBS_TABLE": "jobs", "KILL_TOPIC": TOPIC, "GUARD_RULE": RULE}
-    variables |= {"LIMIT_RULE": LIMIT, "ALERTS_TOPIC": TOPIC}
+    variables |= {"LIMIT_RULE": LIMIT, "ALERTS_TOPIC": TOPIC, "IDLE_MINUTES": "15", "MAX_HOURS": "12"}
     for name, value in {**variables, "KILL_BUDGET": "tinyllama-dev-killer", "KILL_USD": "24.68"}.items():
         monkeypatch.setenv(name, value)
     assert stop_build_box.handle(event, Lambda()) == {"reason": "unknown", "stopped": []}

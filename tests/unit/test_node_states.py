@@ -7,7 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aistratus import wire
-from aistratus.node.states import ASLEEP, AWAKE, BOOT_WITHIN_S, Do, Goal, Seen, Shapes, State, state, step, vcpus
+from aistratus.node.states import (
+    ASLEEP,
+    AWAKE,
+    BOOT_WITHIN_S,
+    Do,
+    Goal,
+    Seen,
+    Shapes,
+    State,
+    answered_sooner,
+    state,
+    step,
+    vcpus,
+)
 
 CPU, GPU, OTHER = "t3.small", "g4dn.xlarge", "g5.xlarge"
 LIVING = ("pending", "running", "stopping", "stopped")
@@ -96,6 +109,12 @@ def test_where_there_is_no_room_every_gpu_is_tried_once_and_the_cpu_type_at_last
         tried.append(following)
     assert tried == [GPU, OTHER, CPU]
     assert wire.next_shape(SHAPES.all, "m5.large") == CPU, "a type that settings no longer name"
+
+
+def test_the_cpu_answers_first_only_what_it_answers_sooner() -> None:
+    """Ten tokens a second, and 70 s for the change: two prompts of 256 tokens take 51 s, three take 77."""
+    assert [answered_sooner(waiting, 10, 70) for waiting in (0, 1, 2, 3)] == [False, True, True, False]
+    assert not answered_sooner(1, 0, 70), "how fast it is isn't known"
 
 
 def test_people_name_shapes_and_quotas_count_processors() -> None:

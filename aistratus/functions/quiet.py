@@ -1,0 +1,67 @@
+"""Which machine has run for too long without need: pure, from what EC2 and the worker's last heartbeat tell.
+
+This is the second guard. The first is the worker, which switches its machine off by its own clock; this one stops what
+that one has left running: because its program died, because it hangs, or because it counts wrongly. It looks every 30
+minutes and gives the worker `GRACE_S` beyond its limit, so that no node runs for an hour longer than the limit without
+a job, whatever its worker does. The third is the budget's limit, which doesn't care why anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+QUIET_S: Final = 55 * 60
+"""How long a machine that isn't the node (a builder) may run unseen: none does for over 85 minutes."""
+
+GRACE_S: Final = 25 * 60
+"""Beyond the node's own limits. A first boot may load for 15 minutes before its limit begins to count."""
+
+NODE: Final = "node"
+"""The node's key in its tags."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The node's own: seconds without a job, and seconds altogether."""
+
+    idle_s: float
+    run_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """An instance that runs: its latest start in seconds since the epoch, and whether it is the node."""
+
+    id: str
+    started: float
+    is_node: bool
+
+
+def why_stop(machine: Machine, beat: Mapping[str, Any], limits: Limits, moment: float) -> str | None:
+    """The reason to stop a machine at this moment (seconds since the epoch), or `None`.
+
+    Args:
+        beat: the latest heartbeat, whoever's it is.
+    """
+    seen, worked = _signs(machine, beat)
+    if not machine.is_node:
+        quiet = moment - seen
+        return f"no heartbeat and no job for {quiet / 60:.0f} minutes" if quiet > QUIET_S else None
+    idle, run = moment - worked, moment - machine.started
+    if idle > limits.idle_s + GRACE_S:
+        return f"no job for {idle / 60:.0f} minutes, and its worker didn't switch it off after {limits.idle_s / 60:.0f}"
+    if run > limits.run_s + GRACE_S:
+        limit = limits.run_s / 3600
+        return f"it has run for {run / 3600:.1f} hours, and its worker didn't switch it off after {limit:.0f}"
+    return None
+
+
+def _signs(machine: Machine, beat: Mapping[str, Any]) -> tuple[float, float]:
+    """When the machine last gave a sign of life, and when it last had a job: its start, or what its own worker says."""
+    at_ms, idle_s = beat.get("at_ms"), beat.get("idle_s", 0)
+    if beat.get("instance_id") != machine.id or not isinstance(at_ms, (int, float)):
+        return machine.started, machine.started
+    idle = idle_s if isinstance(idle_s, (int, float)) else 0
+    return max(machine.started, at_ms / 1000), max(machine.started, at_ms / 1000 - idle)

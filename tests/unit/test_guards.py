@@ -1,0 +1,218 @@
+"""A forgotten GPU: a hundred days with jobs, crashes and failing guards, on a simulated clock, by the real decisions.
+
+What decides here is what decides on AWS: the worker's `power.left_s`, the guard's `quiet.why_stop`, and the mark that
+keeps the router from waking what the budget has stopped. The world around them (EC2, the queue, who asks) is a model:
+a minute is one step, a job takes one to five of them, and whoever has asked looks again each minute, as a client does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aistratus.functions import quiet
+from aistratus.worker import power
+
+MINUTE = 60.0
+DAY = 24 * 60
+DAYS = 100
+BOOT_M = 2
+EVERY_M = 30
+"""The rule `force-stop-build-runner`."""
+GUARDS = ("worker", "function", "budget")
+
+
+@dataclass
+class World:
+    """One node and everything that happens to it; `broken` is the guard that does nothing all the time."""
+
+    idle_m: int
+    broken: str
+    run_m: int = 12 * 60
+    now: int = 0
+    on_since: int | None = None
+    worker_since: int | None = None
+    hung: bool = False
+    activity: power.Activity | None = None
+    leaving: bool = False
+    beat: dict[str, Any] = field(default_factory=dict)
+    queue: list[int] = field(default_factory=list)
+    busy_until: int | None = None
+    last_job: int = 0
+    accepted: int = 0
+    done: int = 0
+    spent: int = 0
+    marked_until: int = 0
+    longest: int = 0
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def ask(self, minutes: int) -> None:
+        """A prompt; refused, and so never accepted, while the budget's mark stands."""
+        if self.marked_until > self.now and self.on_since is None:
+            return
+        self.accepted += 1
+        self.queue.append(minutes)
+
+    def crash(self, *, hang: bool) -> None:
+        """The worker dies, and is started again by systemd; or it hangs, and nothing on the machine does anything."""
+        if self.on_since is not None:
+            self.hung = hang
+            if self.busy_until is not None:  # its message becomes visible again
+                self.busy_until = None
+                self.queue.insert(0, 1)
+
+    def minute(self) -> None:
+        self.now += 1
+        self._wake()
+        self._work()
+        self._switch_off()
+        if self.now % EVERY_M == 0 and self.broken != "function":
+            self._guard()
+        if self.on_since is not None:
+            self.spent += 1
+            idle = self.now - max(self.last_job, self.on_since)
+            self.longest = max(self.longest, 0 if self.busy_until is not None else idle)
+
+    # --- the parts --------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """The router, when somebody waits for a queued job: no fresh heartbeat, so EC2 is asked to start the node."""
+        if self.queue and self.on_since is None and self.marked_until <= self.now:
+            self.on_since, self.hung, self.leaving = self.now, False, False
+            began = (self.now + BOOT_M) * MINUTE
+            self.activity = power.Activity(began=began, active=began)
+
+    def _work(self) -> None:
+        if self.on_since is None or self.hung or self.now < self.on_since + BOOT_M or self.activity is None:
+            return
+        if self.busy_until is not None and self.now >= self.busy_until:
+            self.busy_until, self.done, self.last_job = None, self.done + 1, self.now
+            self.activity = power.Activity(began=self.activity.began, active=self.now * MINUTE)
+        if self.queue and self.busy_until is None and not (self.leaving and self._over()):
+            self.busy_until = self.now + self.queue.pop(0)
+            self.last_job = self.now
+        busy, active = self.busy_until is not None, self.activity.active
+        if busy:
+            active, self.last_job = self.now * MINUTE, self.now
+        self.activity = power.Activity(began=self.activity.began, active=active, busy=busy)
+        idle_s = 0 if busy else self.now * MINUTE - active
+        self.beat = {"instance_id": "i-1", "at_ms": self.now * MINUTE * 1000, "idle_s": idle_s}
+
+    def _over(self) -> bool:
+        assert self.activity is not None
+        return power.has_run_long_enough(self.now * MINUTE, self.activity, self._worker_limits())
+
+    def _switch_off(self) -> None:
+        """The worker's last look lasts less than a minute: what has come by the next one keeps it awake."""
+        if self.broken == "worker" or self.hung or self.activity is None or self.on_since is None:
+            return
+        due = power.left_s(self.now * MINUTE, self.activity, self._worker_limits()) <= 0
+        if self.leaving and due and not self.activity.busy and (not self.queue or self._over()):
+            self.off()
+        self.leaving = due
+
+    def _guard(self) -> None:
+        if self.on_since is None:
+            return
+        machine = quiet.Machine(id="i-1", started=self.on_since * MINUTE, is_node=True)
+        limits = quiet.Limits(idle_s=self.idle_m * MINUTE, run_s=self.run_m * MINUTE)
+        if quiet.why_stop(machine, self.beat, limits, self.now * MINUTE) is not None:
+            self.off()
+
+    def kill(self, minutes: int) -> None:
+        """The budget's killer: everything stops, and a mark keeps it so."""
+        if self.broken != "budget":
+            self.marked_until = self.now + minutes
+            self.off()
+
+    def off(self) -> None:
+        """A machine that stops gives its job back."""
+        if self.busy_until is not None:
+            self.busy_until = None
+            self.queue.insert(0, 1)
+        self.on_since, self.activity, self.leaving = None, None, False
+
+    def _worker_limits(self) -> power.Limits:
+        return power.Limits(idle_s=self.idle_m * MINUTE, run_s=self.run_m * MINUTE)
+
+
+def live(world: World, seed: int, days: int) -> World:
+    """Random days: bursts of prompts, crashes, hangs, and now and then the budget."""
+    chance = Random(seed)
+    for _ in range(days):
+        prompts = sorted(chance.randrange(DAY) for _ in range(chance.choice((0, 1, 3, 20, 200))))
+        crashes = {chance.randrange(DAY): chance.random() < 0.3 for _ in range(chance.choice((0, 0, 1, 5)))}
+        kill = chance.randrange(DAY) if chance.random() < 0.02 else None
+        for minute in range(DAY):
+            while prompts and prompts[0] <= minute:
+                prompts.pop(0)
+                world.ask(chance.randint(1, 5))
+            if minute in crashes:
+                world.crash(hang=crashes[minute] and world.broken != "function")
+            if minute == kill:
+                world.kill(chance.randrange(DAY))
+            world.minute()
+    return world
+
+
+@given(st.integers(0, 2**32), st.sampled_from(GUARDS), st.sampled_from((5, 15, 60, 240)))
+@settings(max_examples=8, deadline=None)
+def test_whichever_guard_fails_a_gpu_is_not_on_for_an_hour_beyond_its_limit_and_no_job_is_lost(
+    seed: int, broken: str, idle_m: int
+) -> None:
+    world = live(World(idle_m=idle_m, broken=broken), seed, DAYS)
+    assert world.longest <= idle_m + 60, (world.longest, broken)
+    for _ in range(2 * DAY + world.accepted * 6):  # nobody asks any more; what waits is answered
+        if world.done == world.accepted:
+            break
+        world.minute()
+    assert world.done == world.accepted
+    for _ in range(idle_m + 60):
+        world.minute()
+    assert world.on_since is None, "and then it sleeps"
+
+
+@pytest.mark.parametrize("alone", ["worker", "function"])
+def test_each_guard_stops_a_forgotten_machine_with_the_other_two_switched_off(alone: str) -> None:
+    world = World(idle_m=15, broken="function" if alone == "worker" else "worker")
+    world.ask(1)
+    for _ in range(15 + 60 + 5):
+        world.minute()
+    assert (world.on_since, world.done) == (None, 1)
+
+
+def test_without_any_guard_it_would_run_for_ever() -> None:
+    """The test can fail: nothing else in this world stops a machine."""
+    world = World(idle_m=15, broken="worker")
+    world.ask(1)
+    for _ in range(3 * DAY):
+        world.now += 1
+        world._wake()
+        world._work()
+    assert world.on_since is not None
+
+
+LIMITS = quiet.Limits(idle_s=900, run_s=43_200)
+
+
+def test_the_function_ends_what_has_run_for_too_long_though_it_works() -> None:
+    node = quiet.Machine(id="i-1", started=0, is_node=True)
+    beat = {"instance_id": "i-1", "at_ms": 50_000_000, "idle_s": 0}
+    assert quiet.why_stop(node, beat, LIMITS, 43_200 + quiet.GRACE_S) is None
+    told = quiet.why_stop(node, beat, LIMITS, 43_201 + quiet.GRACE_S)
+    assert told is not None and "it has run for 12.4 hours" in told
+
+
+def test_signs_of_life_are_only_taken_from_the_machines_own_worker() -> None:
+    builder = quiet.Machine(id="i-1", started=1_000.0, is_node=False)
+    late = 1_000.0 + quiet.QUIET_S + 1
+    fresh = {"instance_id": "i-1", "at_ms": late * 1000}
+    assert quiet.why_stop(builder, fresh, LIMITS, late) is None
+    for beat in ({}, {**fresh, "instance_id": "i-2"}, {**fresh, "at_ms": "soon"}, {**fresh, "at_ms": 1}):
+        assert quiet.why_stop(builder, beat, LIMITS, late) == "no heartbeat and no job for 55 minutes"
