@@ -14,46 +14,23 @@ token-endpoint, revocation-endpoint and logout-endpoint.
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from moto.cognitoidp.exceptions import InvalidPasswordException, NotAuthorizedError
-from moto.cognitoidp.models import (
-    CognitoIdpUserPool,
-    CognitoIdpUserPoolClient,
-    UserStatus,
-    cognitoidp_backends,
-)
+from moto.cognitoidp.models import CognitoIdpUserPool, CognitoIdpUserPoolClient, UserStatus
 
 from aistratus.local.front import Answer, ServiceLocks, Wsgi, answer_with
 from aistratus.local.hosted import page
+from aistratus.local.hosted.exchange import COOKIE, Asked, asked_of, basic, document, error, page_of, pool_at, redirect
 from aistratus.local.hosted.grants import BROWSER_S, CODE_S, Grant, Remembered, proves, tokens
 from aistratus.local.shim.cognito import UnsupportedTokenType, revoke
 
 PREFIX: Final = "/_hosted/"
-COOKIE: Final = "cognito"
 WRONG: Final = "Incorrect username or password."
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request to the pages of one pool."""
-
-    pool: CognitoIdpUserPool
-    base: str
-    """Path of the pool's domain, with a slash at its end."""
-    query: Mapping[str, str]
-    raw_query: str
-    form: Mapping[str, str]
-    browser: str
-    """The browser's cookie."""
-    authorization: str
 
 
 @dataclass(frozen=True)
@@ -77,10 +54,10 @@ class HostedPages:
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         domain, _, path = environ["PATH_INFO"].removeprefix(PREFIX).partition("/")
-        pool = _pool_at(domain)
+        pool = pool_at(domain)
         if pool is None:
-            return _html(HTTPStatus.NOT_FOUND, page.failed("There is no such domain."))
-        asked = _asked(environ, pool, f"{PREFIX}{domain}/")
+            return page_of(HTTPStatus.NOT_FOUND, page.failed("There is no such domain."))
+        asked = asked_of(environ, pool, f"{PREFIX}{domain}/")
         routes: dict[tuple[str, str], Callable[[Asked], Answer]] = {
             ("GET", "oauth2/authorize"): self._authorize,
             ("GET", "login"): self._login,
@@ -88,14 +65,14 @@ class HostedPages:
             ("POST", "oauth2/token"): self._token,
             ("POST", "oauth2/revoke"): self._revoke,
             ("GET", "logout"): self._logout,
-            ("GET", "error"): lambda asked: _html(
+            ("GET", "error"): lambda asked: page_of(
                 HTTPStatus.BAD_REQUEST, page.failed(asked.query.get("error", "unknown"))
             ),
         }
         known = routes.get((environ["REQUEST_METHOD"], path))
         if known is None:
             exists = any(path == one for _, one in routes)
-            return _html(HTTPStatus.METHOD_NOT_ALLOWED if exists else HTTPStatus.NOT_FOUND, page.failed("Not found"))
+            return page_of(HTTPStatus.METHOD_NOT_ALLOWED if exists else HTTPStatus.NOT_FOUND, page.failed("Not found"))
         return known(asked)
 
     # --- the browser's part -----------------------------------------------------------------------------------
@@ -106,14 +83,14 @@ class HostedPages:
         kept = self.browsers.get(asked.browser)
         if kept is not None and kept[0] == asked.pool.id and _may_sign_in(asked.pool, kept[1]):
             return self._back_with_code(asked, kept[1])
-        return _redirect(f"{asked.base}login?{asked.raw_query}")
+        return redirect(f"{asked.base}login?{asked.raw_query}")
 
     def _login(self, asked: Asked, wrong: str = "") -> Answer:
         if refused := _refusal(asked):
             return refused
         declined = _back(asked, error="access_denied", error_description="The user cancelled the sign-in.")
         status = HTTPStatus.BAD_REQUEST if wrong else HTTPStatus.OK
-        return _html(status, page.sign_in(asked.pool.name, declined, wrong), asked.query["redirect_uri"])
+        return page_of(status, page.sign_in(asked.pool.name, declined, wrong), asked.query["redirect_uri"])
 
     def _signed_in(self, asked: Asked) -> Answer:
         if refused := _refusal(asked):
@@ -128,7 +105,7 @@ class HostedPages:
             return self._login(asked, "User is disabled.")
         if user.status is UserStatus.FORCE_CHANGE_PASSWORD:
             session = self.changing.add((asked.pool.id, user.username))
-            return _html(HTTPStatus.OK, page.new_password(session), asked.query["redirect_uri"])
+            return page_of(HTTPStatus.OK, page.new_password(session), asked.query["redirect_uri"])
         return self._remembered(asked, user.username)
 
     def _changed(self, asked: Asked) -> Answer:
@@ -139,9 +116,9 @@ class HostedPages:
         new = asked.form.get("new_password", "")
         try:
             asked.pool.backend._validate_password(asked.pool.id, new)
-        except InvalidPasswordException as error:
-            return _html(
-                HTTPStatus.BAD_REQUEST, page.new_password(session, str(error.message)), asked.query["redirect_uri"]
+        except InvalidPasswordException as unfit:
+            return page_of(
+                HTTPStatus.BAD_REQUEST, page.new_password(session, str(unfit.message)), asked.query["redirect_uri"]
             )
         self.changing.take(session)
         user = asked.pool._get_user(username)
@@ -165,75 +142,75 @@ class HostedPages:
             nonce=query.get("nonce", ""),
             challenge=query.get("code_challenge", ""),
         )
-        return _redirect(_back(asked, code=self.codes.add(grant)), *headers)
+        return redirect(_back(asked, code=self.codes.add(grant)), *headers)
 
     def _logout(self, asked: Asked) -> Answer:
         client = asked.pool.clients.get(asked.query.get("client_id", ""))
         ended = ("Set-Cookie", f"{COOKIE}=; Path={asked.base}; Max-Age=0")
         self.browsers.take(asked.browser)
         if client is not None and asked.query.get("logout_uri") in _list(client, "LogoutURLs"):
-            return _redirect(asked.query["logout_uri"], ended)
+            return redirect(asked.query["logout_uri"], ended)
         if client is not None and "logout_uri" not in asked.query and _refusal(asked) is None:
-            return _redirect(f"{asked.base}login?{asked.raw_query}", ended)
-        return _html(HTTPStatus.BAD_REQUEST, page.failed("Required String parameter 'logout_uri' is not right"))
+            return redirect(f"{asked.base}login?{asked.raw_query}", ended)
+        return page_of(HTTPStatus.BAD_REQUEST, page.failed("Required String parameter 'logout_uri' is not right"))
 
     # --- the program's part -------------------------------------------------------------------------------------
 
     def _token(self, asked: Asked) -> Answer:
-        client = asked.pool.clients.get(asked.form.get("client_id", "") or _basic(asked)[0])
+        client = asked.pool.clients.get(asked.form.get("client_id", "") or basic(asked)[0])
         if not asked.form.get("grant_type"):
-            return _error("invalid_request")
+            return error("invalid_request")
         if client is None or not _knows_secret(client, asked):
-            return _error("invalid_client")
+            return error("invalid_client")
         match asked.form["grant_type"]:
             case "authorization_code":
                 return self._for_code(asked, client)
             case "refresh_token":
                 return _for_refresh_token(asked, client)
             case _:
-                return _error("unsupported_grant_type")
+                return error("unsupported_grant_type")
 
     def _for_code(self, asked: Asked, client: CognitoIdpUserPoolClient) -> Answer:
         form = asked.form
         if not form.get("code") or not form.get("redirect_uri"):
-            return _error("invalid_request")
+            return error("invalid_request")
         if "code" not in _flows(client):
-            return _error("unauthorized_client")
+            return error("unauthorized_client")
         grant = self.codes.take(form["code"])  # good for one try, rightly or not
         if grant is None or (grant.pool, grant.client) != (asked.pool.id, client.id):
-            return _error("invalid_grant")
+            return error("invalid_grant")
         if grant.redirect_uri != form["redirect_uri"] or not proves(form.get("code_verifier", ""), grant.challenge):
-            return _error("invalid_grant")
+            return error("invalid_grant")
         if not _may_sign_in(asked.pool, grant.username):
-            return _error("invalid_grant")
-        return _json(HTTPStatus.OK, tokens(asked.pool, grant))
+            return error("invalid_grant")
+        return document(HTTPStatus.OK, tokens(asked.pool, grant))
 
     @staticmethod
     def _revoke(asked: Asked) -> Answer:
-        client = asked.pool.clients.get(asked.form.get("client_id", "") or _basic(asked)[0])
+        client = asked.pool.clients.get(asked.form.get("client_id", "") or basic(asked)[0])
         if not asked.form.get("token"):
-            return _error("invalid_request")
+            return error("invalid_request")
         if client is None or not _knows_secret(client, asked):
-            return _error("invalid_client", HTTPStatus.UNAUTHORIZED)
+            return error("invalid_client", HTTPStatus.UNAUTHORIZED)
         try:
             revoke(asked.pool, asked.form["token"])
         except UnsupportedTokenType:
-            return _error("unsupported_token_type")
+            return error("unsupported_token_type")
         return Answer("200 OK", (("Content-Type", "application/json"),), b"")
 
 
 def _for_refresh_token(asked: Asked, client: CognitoIdpUserPoolClient) -> Answer:
     known = asked.pool.refresh_tokens.get(asked.form.get("refresh_token", ""))
     if "refresh_token" not in asked.form:
-        return _error("invalid_request")
+        return error("invalid_request")
     if known is None or known[0] != client.id:
-        return _error("invalid_grant")
+        return error("invalid_grant")
     try:
         access, identity, expires_in = asked.pool.create_tokens_from_refresh_token(asked.form["refresh_token"])
     except NotAuthorizedError:
-        return _error("invalid_grant")
+        return error("invalid_grant")
     made = {"access_token": access, "id_token": identity, "expires_in": expires_in, "token_type": "Bearer"}
-    return _json(HTTPStatus.OK, made)
+    return document(HTTPStatus.OK, made)
 
 
 def _refusal(asked: Asked) -> Answer | None:
@@ -243,14 +220,14 @@ def _refusal(asked: Asked) -> Answer | None:
     if client is None or query.get("redirect_uri") not in _list(client, "CallbackURLs"):
         wrong = "redirect_mismatch" if client is not None else "invalid_client"
         told = urlencode({"error": wrong, "client_id": query.get("client_id", "")})
-        return _redirect(f"{asked.base}error?{told}")
+        return redirect(f"{asked.base}error?{told}")
     challenged, method = query.get("code_challenge"), query.get("code_challenge_method")
     if not query.get("response_type") or bool(challenged) != bool(method) or method not in (None, "S256"):
-        return _redirect(_back(asked, error="invalid_request"))
+        return redirect(_back(asked, error="invalid_request"))
     if query["response_type"] not in _flows(client):
-        return _redirect(_back(asked, error="unauthorized_client"))
+        return redirect(_back(asked, error="unauthorized_client"))
     if not set(query.get("scope", "").split()) <= set(_list(client, "AllowedOAuthScopes")):
-        return _redirect(_back(asked, error="invalid_scope"))
+        return redirect(_back(asked, error="invalid_scope"))
     return None
 
 
@@ -278,72 +255,4 @@ def _list(client: CognitoIdpUserPoolClient, name: str) -> list[str]:
 def _knows_secret(client: CognitoIdpUserPoolClient, asked: Asked) -> bool:
     if not client.generate_secret:
         return True
-    return client.secret in (_basic(asked)[1], asked.form.get("client_secret"))
-
-
-def _basic(asked: Asked) -> tuple[str, str]:
-    """Client id and secret of HTTP's basic authentication."""
-    kind, _, given = asked.authorization.partition(" ")
-    try:
-        name, _, secret = base64.b64decode(given if kind.lower() == "basic" else "").decode().partition(":")
-    except ValueError:
-        return "", ""
-    return name, secret
-
-
-def _pool_at(domain: str) -> CognitoIdpUserPool | None:
-    for regions in cognitoidp_backends.values():
-        for backend in list(regions.values()):
-            if domain in backend.user_pool_domains:
-                return backend.user_pools.get(backend.user_pool_domains[domain].user_pool_id)
-    return None
-
-
-def _asked(environ: dict[str, Any], pool: CognitoIdpUserPool, base: str) -> Asked:
-    raw = environ.get("QUERY_STRING", "")
-    body = environ["wsgi.input"].read() if environ["REQUEST_METHOD"] == "POST" else b""
-    return Asked(
-        pool=pool,
-        base=base,
-        query=_parsed(raw),
-        raw_query=raw,
-        form=_parsed(body.decode("utf-8", "replace")),
-        browser=_cookie(environ.get("HTTP_COOKIE", "")),
-        authorization=environ.get("HTTP_AUTHORIZATION", ""),
-    )
-
-
-def _parsed(text: str) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(text, keep_blank_values=True).items()}
-
-
-def _cookie(header: str) -> str:
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
-def _redirect(address: str, *headers: tuple[str, str]) -> Answer:
-    return Answer("302 Found", (("Location", address), ("Cache-Control", "no-store"), *headers), b"")
-
-
-def _html(status: HTTPStatus, text: str, leads_to: str = "") -> Answer:
-    headers = (
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Security-Policy", page.policy(leads_to)),
-        ("Cache-Control", "no-store"),
-        ("Referrer-Policy", "same-origin"),  # with `no-referrer` a browser says `Origin: null` of our own form
-        ("X-Frame-Options", "DENY"),
-    )
-    return Answer(f"{status.value} {status.phrase}", headers, text.encode())
-
-
-def _json(status: HTTPStatus, content: Mapping[str, Any]) -> Answer:
-    headers = (("Content-Type", "application/json;charset=UTF-8"), ("Cache-Control", "no-store"))
-    return Answer(f"{status.value} {status.phrase}", headers, json.dumps(content).encode())
-
-
-def _error(name: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> Answer:
-    return _json(status, {"error": name})
+    return client.secret in (basic(asked)[1], asked.form.get("client_secret"))
