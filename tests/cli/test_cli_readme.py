@@ -86,6 +86,7 @@ def test_the_quickstart_runs_and_names_commands_that_the_readme_shows() -> None:
 
 def test_every_option_that_it_names_exists(person: Person) -> None:
     groups = [[], ["up"], ["plan"], ["down"], ["status"], ["chat"], ["logs"], ["env", "export"], ["local", "start"],
-              ["queue", "redrive"], ["iam", "policy"], ["cost"], ["cost", "prices"]]  # fmt: skip
+              ["queue", "redrive"], ["iam", "policy"], ["cost"], ["cost", "prices"], ["login"], ["node", "launch"],
+              ["node", "resize"]]  # fmt: skip
     known = set(re.findall(r"--[a-z][a-z-]+", " ".join(person.run(*group, "--help").out for group in groups)))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
