@@ -230,6 +230,26 @@ def test_a_token_that_was_renewed_meanwhile_is_used_at_once() -> None:
     assert clock.waits == []
 
 
+class Kept:
+    """A session whose token looks valid from here."""
+
+    def __call__(self) -> str:
+        return "kept"
+
+    def instead_of(self, refused: str) -> str:
+        return f"instead of {refused}"
+
+
+def test_a_session_is_told_of_a_token_that_is_not_taken() -> None:
+    with (
+        server((401, {"message": "Unauthorized"}), job("queued")) as api_server,
+        Api(api_server.url, Kept(), clock=Turned()) as api,
+    ):
+        assert api.job("j1").status == "queued"
+    sent = [headers["authorization"] for _, _, headers, _ in api_server.requests]
+    assert sent == ["Bearer kept", "Bearer instead of kept"]
+
+
 def test_a_token_that_stays_bad_is_sent_once() -> None:
     with (
         server((401, {"message": "Unauthorized"})) as api_server,
