@@ -123,7 +123,9 @@ def body(
         metered: what the env's own record says; `None`: there is none.
     """
     if metered is not None and still(metered, running):
-        return f"Env {env}: nothing ran yesterday and nothing is running. {_metered(metered, spend, rate)}"
+        told = f"Env {env}: nothing ran yesterday and nothing is running. {_metered(metered, spend, rate)}"
+        never = spend is not None and spend.actual is not None and not spend.counted
+        return f"{told} {NEVER_COUNTED}" if never else told
     if spend is not None and quiet(spend, running):
         told = "nothing was spent and nothing is running" if spend.counted else "nothing is running"
         return f"Env {env}: {told}. {_month(spend, rate)}" + ("" if spend.counted else f" {NEVER_COUNTED}")

@@ -146,6 +146,12 @@ def test_a_day_with_spend_tells_what_it_cost_and_what_runs_of_this_env_alone(env
     assert "expected by its end: €20.00." in text
     assert f"Running: node {instances[0]} (t3.small)" in text
     assert instances[1] not in text
+    stands = {"since_ms": 0, "address_hour": "0", "lines": {"volume": ["0", "0.5"]}}
+    record = wire.pack({"pk": wire.STANDS_PK, "hours": {}, "standings": [stands]})
+    judge("dynamodb").put_item(TableName=env.table, Item=record)
+    env.yesterday("12.5")
+    env.run()
+    assert "By the env's own record: yesterday €9.60, this month €" in env.mails()[-1]["text"]
     judge("ec2").terminate_instances(InstanceIds=instances)
 
 

@@ -105,4 +105,6 @@ def test_a_day_on_which_nothing_ran_is_one_line_also_by_our_own_record() -> None
     assert subject("dev", spend, [], RATE, replace(RECORD, ran=False)).startswith(
         "Aistratus dev: nothing ran, EUR 4.00"
     )
+    never = replace(spend, counted=False)
+    assert "cost allocation tags" in body("dev", never, [], RATE, NOW, replace(RECORD, ran=False))
     assert "whose price isn't known" in body("dev", spend, [], RATE, NOW, replace(RECORD, unknown=("machine x9",)))
