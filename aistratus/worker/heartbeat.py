@@ -41,7 +41,7 @@ class Heartbeat:
         self._settings = settings
         self._report = report
         self._log = log
-        self._witness = Witness(clients, settings, lambda: int(report().get("busy_ms", 0)), log)
+        self.witness = Witness(clients, settings, lambda: int(report().get("busy_ms", 0)), log)
         self._ended, self._paused = threading.Event(), threading.Event()
         self._writing = threading.Lock()
         self._failing = False
@@ -79,7 +79,7 @@ class Heartbeat:
         finally:
             if held:
                 self._writing.release()
-            self._witness.farewell()
+            self.witness.farewell()
 
     def _beat_until_ended(self) -> None:
         told: tuple[bool, str | None] | None = None
@@ -111,7 +111,7 @@ class Heartbeat:
             try:
                 self._clients.dynamodb.put_item(TableName=self._settings.jobs_table, Item=pack(item))
                 self._failing = False
-                self._witness.look()
+                self.witness.look()
             except (BotoCoreError, ClientError) as error:
                 if not self._failing:  # once an outage, not every five seconds
                     self._log.event("heartbeat_failed", code=error_code(error))

@@ -135,6 +135,8 @@ class Supervisor:
 
     def _farewell(self) -> None:
         calls = [threading.Thread(target=self._heartbeat.remove, daemon=True)]
+        if self._off:
+            calls.append(threading.Thread(target=self._heartbeat.witness.off, daemon=True))
         if self._lease is not None:
             calls.append(threading.Thread(target=self._give_back, args=(self._lease,), daemon=True))
         for call in calls:

@@ -1,18 +1,19 @@
 """The worker as a witness: once a minute it writes into the power record that its machine runs.
 
-Where nobody records that a machine stopped (its own idle timer, a failure), what it cost is counted to its last sign
-of life. The heartbeat can't be that: it is taken away when the worker stops.
+Where nobody records that a machine stopped (a failure, the console), what it cost is counted to its last sign of life.
+The heartbeat can't be that: it is taken away when the worker stops. A worker that switches its machine off says so.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aistratus.wire import SEEN, WITNESS_EVERY_S, WORKER, Sign
+from aistratus.wire import SEEN, STOP, WITNESS_EVERY_S, WORKER, Sign
 from aistratus.worker.clients import CONDITION_FAILED, Clients, error_code
 from aistratus.worker.log import Log
 from aistratus.worker.settings import Settings
@@ -44,18 +45,29 @@ class Witness:
         """The last sign of life, with as little patience as the end of a process allows."""
         self._leave(self._clients.last_dynamodb)
 
+    def off(self) -> None:
+        """Says that the machine is being switched off, by nobody but this worker."""
+        now = self._clients.time.now_ms()
+        self._write(self._clients.last_dynamodb, self._sign(STOP, now, now))
+
     def _leave(self, dynamodb: Any) -> None:
         now = self._clients.time.now_ms()
         if self._since_ms is None:
             self._since_ms = now
-        sign = Sign(
-            verb=SEEN,
-            instance=self._settings.instance_id,
-            since_ms=self._since_ms,
-            at_ms=now,
+        self._write(dynamodb, replace(self._sign(SEEN, self._since_ms, now), busy_ms=self._busy_ms()))
+
+    def _sign(self, verb: str, since_ms: int, now_ms: int) -> Sign:
+        settings = self._settings
+        return Sign(
+            verb=verb,
+            instance=settings.instance_id,
+            since_ms=since_ms,
+            at_ms=now_ms,
+            type=settings.instance_type,
             by=WORKER,
-            busy_ms=self._busy_ms(),
         )
+
+    def _write(self, dynamodb: Any, sign: Sign) -> None:
         try:
             dynamodb.update_item(TableName=self._settings.jobs_table, **sign.update())
             self._failing = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def test_a_job_in_the_last_moment_is_answered_and_then_the_machine_goes_off(rig:
     assert 0 <= beat["idle_s"] <= CAP_S and "stops_in_s" in beat
     assert worker.process.wait(CAP_S) == wire.POWER_OFF
     assert rig.item(wire.HEARTBEAT_PK) is None
+    record = rig.item(wire.power_pk(int(time.time() * 1000))) or {}
+    verbs = {name.partition("_")[0] for name, value in record.items() if str(value).split(" ")[2:3] == [wire.WORKER]}
+    assert verbs == {wire.SEEN, wire.STOP}, "whoever counts what it cost knows when it went off"
 
 
 def test_it_goes_off_when_nothing_of_aws_answers(rig: Rig) -> None:
