@@ -4,7 +4,7 @@ Every few minutes the guard leaves a sign for each machine that runs, reads all 
 up` wrote about prices, and counts by the same code as `aistratus cost`. What it found stands in the jobs table, where
 the API and the daily summary read it without counting.
 
-A machine whose type has no known price can't be counted; the log says so as an error, and `unknown` in what it found.
+A machine whose type has no known price can't be counted, and so isn't stopped in time; people are told so once.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Metered:
 
     limit_usd: where machines are stopped: the killer's line, or the one up to which an operator has resumed.
     unknown: what has no known price, and so isn't counted.
+    news: that wasn't so when the guard looked last.
     """
 
     at_ms: int
@@ -42,6 +43,7 @@ class Metered:
     usd_per_hour: float
     limit_usd: float
     unknown: tuple[str, ...] = ()
+    news: bool = False
 
     @property
     def over(self) -> bool:
@@ -73,20 +75,23 @@ def measure(dynamodb: Any, table: str, running: Iterable[Mapping[str, Any]], at_
     for instance in running:
         leave(dynamodb, table, _seen(instance, now_ms))
     begin_ms, _ = meter.month_of(now_ms)
-    items = _items(dynamodb, table, [*_days(begin_ms, now_ms), wire.STANDS_PK, wire.RESUMED_PK])
+    items = _items(dynamodb, table, [*_days(begin_ms, now_ms), wire.STANDS_PK, wire.RESUMED_PK, wire.METER_PK])
+    before = items.pop(wire.METER_PK, {})
     tariff = meter.Tariff.read(items.pop(wire.STANDS_PK, {}))
     resumed = items.pop(wire.RESUMED_PK, {})
     signs = [sign for item in items.values() for sign in map(Sign.read, item, item.values()) if sign]
     spans = meter.spans(signs, now_ms, running=[instance["InstanceId"] for instance in running])
     made = meter.stretches(spans, tariff, now_ms)
     month = meter.bill(made, begin_ms, now_ms)
+    unknown = tuple(sorted(month.unknown)) or (() if tariff.standings else (PRICES,))
     found = Metered(
         at_ms=now_ms,
         month_usd=float(month.usd),
         day_usd=float(meter.bill(made, now_ms - now_ms % 86_400_000, now_ms).usd),
         usd_per_hour=float(meter.per_hour(made, now_ms).usd),
         limit_usd=_limit(resumed, at_s, kill_usd),
-        unknown=tuple(sorted(month.unknown)) or (() if tariff.standings else (PRICES,)),
+        unknown=unknown,
+        news=bool(set(unknown) - set(before.get("unknown", ()))),
     )
     dynamodb.put_item(TableName=table, Item=wire.pack(found.item()))
     return found

@@ -203,24 +203,30 @@ class Work:
         running = list(self._running())
         found = metering.measure(self.dynamodb, self.place.jobs_table, running, self.at, self.place.kill_usd)
         _log(level="error" if found.unknown else "info", event="metered", **found.item())
+        if found.news and running:
+            self._tell(
+                f"the month can't be counted: {', '.join(found.unknown)}",
+                "Until then only AWS's own budget stops machines, up to half a day late. `aistratus cost prices "
+                "--refresh` and `aistratus up` look for a price.",
+            )
         if not found.over:
             return {"reason": "metered", "stopped": []}
         left = self._mark(found.limit_usd)
         why = f"metered ${found.month_usd:.2f} this month, and the limit is ${found.limit_usd:.2f}"
         done = self._stop({instance["InstanceId"]: why for instance in running}, "limit", left)
         if done["stopped"]:
-            self._tell(why, done["stopped"])
+            again = f"`aistratus --env {self.place.env} cost resume` lifts that."
+            stopped = f"stopped: {', '.join(done['stopped'])}; {why}"
+            self._tell(stopped, f"No prompt wakes it before the month ends. {again}")
         return done
 
-    def _tell(self, why: str, stopped: list[str]) -> None:
-        """Tells people. What was stopped is stopped, whether they hear of it or not."""
-        text = (
-            f"Env {self.place.env}: {', '.join(stopped)} stopped: {why}. No prompt wakes it before the month ends. "
-            f"`aistratus --env {self.place.env} cost resume` lifts that."
-        )
+    def _tell(self, what: str, more: str) -> None:
+        """Tells people. What was done is done, whether they hear of it or not."""
+        text = f"Env {self.place.env}, {what}. {more}"
         try:
-            subject = f"Aistratus {self.place.env}: stopped, the limit is reached"
+            subject = f"Aistratus {self.place.env}: {what.partition(':')[0]}"
             boto3.client("sns").publish(TopicArn=self.place.alerts, Subject=subject, Message=text)
+            _log(level="info", event="told", subject=subject)
         except (ClientError, BotoCoreError) as error:
             _log(level="error", event="not_told", error=_code(error))
 

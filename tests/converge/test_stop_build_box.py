@@ -286,6 +286,20 @@ def test_within_five_minutes_of_crossing_the_line_everything_is_stopped_while_aw
     site.aws.ec2.terminate_instances(InstanceIds=[mine])
 
 
+def test_that_a_month_cannot_be_counted_is_told_once(make_env: Callable[..., Site]) -> None:
+    site = make_env("real_time_limit_permission", "alerts")
+    put(site, wire.STANDS_PK, hours={}, standings=[{"since_ms": 0, "address_hour": "0", "lines": {}}])
+    (mine,) = site.run()
+    looks = [site.advance(4 * MINUTE) for _ in range(2)]
+    assert [[line["unknown"] for line in lines if line["event"] == "metered"] for lines in looks] == [
+        [["machine t3.micro"]], [["machine t3.micro"]]
+    ]  # fmt: skip
+    assert site.states([mine]) == {"running"}
+    published = [line for lines in looks for line in lines if line["event"] in ("told", "not_told")]
+    assert [line["event"] for line in published] == ["told"]
+    site.aws.ec2.terminate_instances(InstanceIds=[mine])
+
+
 # --- anybody else ---------------------------------------------------------------------------------------------------
 
 
