@@ -74,7 +74,7 @@ def router_zip() -> Package:
 
 def functions_zip() -> Package:
     """The functions besides the router: their own code, the wire contract, meter, forecast; the runtime has boto3."""
-    shared = ("costs/__init__.py", "costs/forecast.py", "costs/meter.py")
+    shared = ("costs/__init__.py", "costs/forecast.py", "costs/meter.py", "costs/spans.py")
     meter = {f"aistratus/{name}": _own_content(_OWN_ROOT / name) for name in shared}
     return Package("functions.zip", archive({**_own_files("functions"), **meter}))
 

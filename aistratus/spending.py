@@ -19,7 +19,8 @@ from aistratus import wire
 from aistratus.cloud import Cloud
 from aistratus.core.errors import error_code
 from aistratus.costs import meter
-from aistratus.costs.meter import Bill, Span, Stretch, Tariff
+from aistratus.costs.meter import Bill, Stretch, Tariff
+from aistratus.costs.spans import Span, spans
 from aistratus.private import make_private
 from aistratus.wire import Sign, Usage
 
@@ -54,7 +55,7 @@ class Records:
 
     @property
     def spans(self) -> list[Span]:
-        return meter.spans(self.signs, self.now_ms, running=self.running)
+        return spans(self.signs, self.now_ms, running=self.running)
 
     @property
     def stretches(self) -> list[Stretch]:

@@ -196,7 +196,7 @@ def deduplication_id(owner: str, job_id: str) -> str:
 # --- the power record: what was on, and when ------------------------------------------------------------
 # Whoever starts or stops a machine, or sees one run, leaves a sign in the item of the day (UTC) on which that was. Each
 # sign is an attribute of its own, named by what it is about, so that one that is left twice is one, and nobody has to
-# read before writing. `aistratus/costs/meter.py` makes spans of time of them.
+# read before writing. `aistratus/costs/spans.py` makes spans of time of them.
 
 POWER_KEPT_S: Final = 420 * 86_400
 """A year can be looked back on."""

@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Final
 
 from aistratus.costs import meter
-from aistratus.costs.meter import NOTHING, Span, Tariff
+from aistratus.costs.meter import NOTHING, Tariff
+from aistratus.costs.spans import Span
 
 DAY_MS: Final = 86_400_000
 DAYS: Final = 14

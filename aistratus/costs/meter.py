@@ -1,34 +1,25 @@
-"""What was on when, and what that has cost: pure, to the second, from the signs that others leave.
-
-Signs (`wire.Sign`) become spans: from a start, or from the moment since when a witness says that an instance runs, to
-its stop. Each sign may be missing, double, or a little off: starts and witnesses within two minutes are of one start;
-where a stop is missing, the span ends with the last sign of life, and says that this is assumed. So a figure is never
-above what was seen, and what may be missing is bounded by how often a witness writes.
+"""What something has cost, from when it ran and what it costs: pure, to the second.
 
 A span costs the hour of its machine and of its address, at least a minute of them, and of a burstable type what its
-model worked beyond the type's baseline. What stands (volume, secret, alarms,
-rules) costs by the hour or by the calendar month, which AWS counts in UTC, as it does its budgets. EC2 bills neither
-the seconds in which an instance is `pending` nor those in which it stops; the former are counted here, as nobody
-records their end. Sources: EC2 user guide, "Instance lifecycle"; EC2 API reference, StartInstances (a minute at least).
+model worked beyond the type's baseline. What stands (volume, secret, alarms, rules) costs by the hour or by the
+calendar month, which AWS counts in UTC, as it does its budgets. EC2 bills neither the seconds in which an instance is
+`pending` nor those in which it stops; the former are counted here, as nobody records their end. Sources: EC2 user
+guide, "Instance lifecycle"; EC2 API reference, StartInstances (a minute at least).
 
-It ships with the functions, so that the guard counts as the command line does: standard library and `wire` only.
+It ships with the functions, so that the guard counts as the command line does: standard library and `spans` only.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, Final
 
-from aistratus.wire import SEEN, STOP, WORKER, Sign
+from aistratus.costs.spans import Span
 
-SAME_MS: Final = 120_000
-"""Two starts that are told less than this apart are one: a call, EC2's LaunchTime and a booted system."""
-FRESH_MS: Final = 600_000
-"""Without anybody to ask, what was seen so recently still runs: the guard looks every few minutes."""
 LEAST_MS: Final = 60_000
 """EC2 bills a minute for each start at least."""
 HOUR_MS: Final = 3_600_000
@@ -38,125 +29,6 @@ KEPT_STANDINGS: Final = 100
 ADDRESS: Final = "address"
 CREDITS: Final = "CPU credits"
 NOTHING: Final = Decimal(0)
-
-
-@dataclass(frozen=True)
-class Span:
-    """An instance ran from `begin_ms` to `end_ms`.
-
-    type: empty where nobody knew it.
-    busy_ms: for how long of it its model has worked, as its workers said.
-    running: it still does.
-    assumed: nobody recorded its stop; it ends with the last sign of life.
-    """
-
-    instance: str
-    type: str
-    begin_ms: int
-    end_ms: int
-    running: bool = False
-    assumed: bool = False
-    busy_ms: int = 0
-
-
-@dataclass
-class _Open:
-    begin: int
-    last: int
-    type: str
-    busy: dict[int, int] = field(default_factory=dict)
-    """By worker, which is known by when it began; what it says last is of all its time."""
-
-
-def spans(signs: Iterable[Sign], now_ms: int, *, running: Collection[str] | None = None) -> list[Span]:
-    """When what ran, by instance and in order.
-
-    Args:
-        signs: in any order. Those from the future (a clock that was wrong) count as of now.
-        running: the instances that run now, as EC2 says; `None`: nobody asked it.
-    """
-    of: dict[str, list[Sign]] = defaultdict(list)
-    for sign in signs:
-        of[sign.instance].append(replace(sign, at_ms=min(sign.at_ms, now_ms), since_ms=min(sign.since_ms, now_ms)))
-    made: list[Span] = []
-    for instance, its in sorted(of.items()):
-        alive = None if running is None else instance in running
-        made += _typed(_Life(instance).told(its, now_ms, alive))
-    return made
-
-
-class _Life:
-    """The spans of one instance, from its signs.
-
-    A sign that it was seen is good for all the time between the two moments that it names. So signs are taken in the
-    order in which what they are about began, and a stop counts where nothing says that it ran on.
-    """
-
-    def __init__(self, instance: str) -> None:
-        self._instance = instance
-        self._done: list[Span] = []
-        self._open: _Open | None = None
-
-    def told(self, signs: Iterable[Sign], now_ms: int, alive: bool | None) -> list[Span]:
-        """Its spans in order. `alive`: does it run now? `None`: nobody asked."""
-        signs = list(signs)
-        stops = sorted((sign.at_ms for sign in signs if sign.verb == STOP), reverse=True)
-        for sign in sorted((sign for sign in signs if sign.verb != STOP), key=_begin):
-            while stops and stops[-1] < _begin(sign)[0]:
-                self._stop(stops.pop())
-            self._seen(sign)
-        for stop in reversed(stops):
-            self._stop(stop)
-        if self._open is not None:
-            on = now_ms - self._open.last <= FRESH_MS if alive is None else alive
-            self._close(now_ms if on else self._open.last, running=on, assumed=not on)
-        return self._done
-
-    def _stop(self, at_ms: int) -> None:
-        """A stop that was refused, or told too early, is one after which it was seen to run on."""
-        if self._open is not None and self._open.last <= at_ms + SAME_MS:
-            self._close(at_ms)
-
-    def _seen(self, sign: Sign) -> None:
-        since, at_ms = _begin(sign)
-        ended = self._done[-1].end_ms if self._done else 0
-        # A worker may have begun again on a machine that ran all the time.
-        slack = FRESH_MS if sign.by == WORKER else SAME_MS
-        if self._open is not None and since > self._open.last + slack:
-            self._close(self._open.last, assumed=True)
-        if self._open is not None:
-            self._open.last = max(self._open.last, at_ms)
-            self._open.type = sign.type or self._open.type
-        elif at_ms >= ended:
-            self._open = _Open(max(since, ended), at_ms, sign.type)
-        if self._open is not None and sign.busy_ms:
-            self._open.busy[sign.since_ms] = max(self._open.busy.get(sign.since_ms, 0), sign.busy_ms)
-
-    def _close(self, end_ms: int, *, running: bool = False, assumed: bool = False) -> None:
-        life, self._open = self._open, None
-        if life is not None:
-            end = max(end_ms, life.begin)
-            busy = min(sum(life.busy.values()), end - life.begin)
-            self._done.append(Span(self._instance, life.type, life.begin, end, running, assumed, busy))
-
-
-def _begin(sign: Sign) -> tuple[int, int]:
-    """Since when, and by when a sign says that it ran."""
-    since = sign.since_ms if sign.verb == SEEN else sign.at_ms
-    return min(since, sign.at_ms), sign.at_ms
-
-
-def _typed(found: Sequence[Span]) -> list[Span]:
-    """Who leaves signs may not know the type: it is then that of the span before, or after."""
-    known = [span.type for span in found if span.type]
-    typed, last = [], known[0] if known else ""
-    for span in found:
-        last = span.type or last
-        typed.append(replace(span, type=last))
-    return typed
-
-
-# --- what it costs --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

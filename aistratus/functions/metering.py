@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from aistratus import wire
 from aistratus.costs import meter
 from aistratus.costs.forecast import DAYS, forecast
+from aistratus.costs.spans import spans as spans_of
 from aistratus.wire import Sign
 
 CONDITION_FAILED: Final = "ConditionalCheckFailedException"
@@ -80,7 +81,7 @@ def measure(dynamodb: Any, table: str, running: Iterable[Mapping[str, Any]], at_
     tariff = meter.Tariff.read(items.pop(wire.STANDS_PK, {}))
     resumed = items.pop(wire.RESUMED_PK, {})
     signs = [sign for item in items.values() for sign in map(Sign.read, item, item.values()) if sign]
-    spans = meter.spans(signs, now_ms, running=[instance["InstanceId"] for instance in running])
+    spans = spans_of(signs, now_ms, running=[instance["InstanceId"] for instance in running])
     made = meter.stretches(spans, tariff, now_ms)
     month = meter.bill(made, begin_ms, now_ms)
     unknown = tuple(sorted(month.unknown)) or (() if tariff.standings else (PRICES,))
@@ -128,7 +129,7 @@ def summary(dynamodb: Any, table: str, running: Iterable[str], at_s: float) -> S
     if not tariff.standings:
         return None
     signs = [sign for item in items.values() for sign in map(Sign.read, item, item.values()) if sign]
-    spans = meter.spans(signs, now_ms, running=set(running))
+    spans = spans_of(signs, now_ms, running=set(running))
     made = meter.stretches(spans, tariff, now_ms)
     yesterday, month = meter.bill(made, midnight_ms - day_ms, midnight_ms), meter.bill(made, month_ms, now_ms)
     known_ms = min([tariff.standings[0].since_ms, *(span.begin_ms for span in spans)])

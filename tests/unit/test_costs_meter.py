@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from aistratus import wire
 from aistratus.costs import meter
-from aistratus.costs.meter import HOUR_MS, Burst, Line, Span, Standing, Stretch, Tariff
+from aistratus.costs.meter import HOUR_MS, Burst, Line, Standing, Stretch, Tariff
+from aistratus.costs.spans import Span, spans
 from aistratus.wire import Sign
 
 MINUTE = 60_000
@@ -48,7 +49,7 @@ def seen(since: int, at: int, kind: str = "") -> Sign:
 
 
 def times(signs: list[Sign], now: int) -> list[tuple[int, int, bool, bool]]:
-    return [(one.begin_ms, one.end_ms, one.running, one.assumed) for one in meter.spans(signs, now)]
+    return [(one.begin_ms, one.end_ms, one.running, one.assumed) for one in spans(signs, now)]
 
 
 # --- a month whose truth is known -------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def simulated(seed: int, lost_stops: int = 0) -> tuple[Decimal, list[Sign], list
 @pytest.mark.parametrize("seed", range(5))
 def test_a_month_of_known_truth_is_metered_within_half_a_percent(seed: int) -> None:
     truth, signs, runs = simulated(seed)
-    found = meter.spans(signs, END)
+    found = spans(signs, END)
     assert len(found) == len(runs) and not any(span.assumed for span in found)
     metered = meter.bill(meter.stretches(found, TARIFF, END), BEGIN, END)
     assert abs(metered.usd / truth - 1) < Decimal("0.005")
@@ -89,7 +90,7 @@ def test_a_month_of_known_truth_is_metered_within_half_a_percent(seed: int) -> N
 @pytest.mark.parametrize("seed", range(5))
 def test_with_a_quarter_of_the_stops_lost_it_is_within_five_percent_and_says_so(seed: int) -> None:
     truth, signs, _ = simulated(seed, lost_stops=10)
-    found = meter.spans(signs, END)
+    found = spans(signs, END)
     assert sum(span.assumed for span in found) == 10
     metered = meter.bill(meter.stretches(found, TARIFF, END), BEGIN, END).usd
     assert abs(metered / truth - 1) < Decimal("0.05")
@@ -146,20 +147,20 @@ def test_a_worker_that_begins_again_on_a_machine_that_runs_on_ends_no_span() -> 
 
 def test_what_runs_now_is_as_ec2_says_and_without_its_word_as_fresh_as_the_last_sign() -> None:
     signs, later = [start(NOON), seen(NOON, NOON + HOUR_MS)], NOON + 3 * HOUR_MS
-    assert meter.spans(signs, later, running={NODE})[0].end_ms == later
-    assert meter.spans(signs, later, running=())[0] == Span(NODE, "t3.small", NOON, NOON + HOUR_MS, False, True)
-    assert meter.spans(signs, later)[0].assumed
-    assert meter.spans(signs, NOON + HOUR_MS + 5 * MINUTE)[0].running
+    assert spans(signs, later, running={NODE})[0].end_ms == later
+    assert spans(signs, later, running=())[0] == Span(NODE, "t3.small", NOON, NOON + HOUR_MS, False, True)
+    assert spans(signs, later)[0].assumed
+    assert spans(signs, NOON + HOUR_MS + 5 * MINUTE)[0].running
 
 
 def test_a_clock_that_is_ahead_makes_no_time_that_has_not_passed() -> None:
-    (span,) = meter.spans([start(NOON), seen(NOON, NOON + 9 * HOUR_MS)], NOON + HOUR_MS)
+    (span,) = spans([start(NOON), seen(NOON, NOON + 9 * HOUR_MS)], NOON + HOUR_MS)
     assert span.end_ms == NOON + HOUR_MS
 
 
 def test_a_type_that_a_witness_does_not_know_is_that_of_the_span_before() -> None:
     signs = [start(NOON, "g4dn.xlarge"), stop(NOON + HOUR_MS), seen(NOON + 3 * HOUR_MS, NOON + 4 * HOUR_MS)]
-    assert [span.type for span in meter.spans(signs, END)] == ["g4dn.xlarge", "g4dn.xlarge"]
+    assert [span.type for span in spans(signs, END)] == ["g4dn.xlarge", "g4dn.xlarge"]
 
 
 # --- money ------------------------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def test_a_burstable_machine_costs_more_where_its_model_works_beyond_the_baselin
     tariff = replace(TARIFF, bursts={"t3.small": Burst(Decimal("0.10"), Decimal("0.02"))})
     worker = [seen(NOON, NOON + HOUR_MS), replace(seen(NOON, NOON + 2 * HOUR_MS), busy_ms=HOUR_MS)]
     other = replace(seen(NOON + 2 * HOUR_MS, NOON + 4 * HOUR_MS), busy_ms=HOUR_MS // 2)
-    found = meter.spans([start(NOON), *worker, other, stop(NOON + 4 * HOUR_MS)], END)
+    found = spans([start(NOON), *worker, other, stop(NOON + 4 * HOUR_MS)], END)
     assert [span.busy_ms for span in found] == [1.5 * HOUR_MS]
     lines = meter.bill(meter.stretches(found, tariff, END), BEGIN, END).lines
     assert lines[meter.CREDITS] == pytest.approx(Decimal("0.10") * Decimal("1.5") - Decimal("0.02") * 4)
@@ -247,10 +248,10 @@ def left(verb: str, since: int, length: int) -> Sign:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.builds(left, VERBS, MOMENTS, LENGTHS), max_size=12))
 def test_whatever_the_signs_say_spans_are_in_order_and_apart_and_signs_told_twice_are_one(signs: list[Sign]) -> None:
-    found = meter.spans(signs, END)
+    found = spans(signs, END)
     assert all(span.begin_ms <= span.end_ms <= END for span in found)
     assert all(one.end_ms <= other.begin_ms for one, other in pairwise(found))
-    assert meter.spans(signs + signs, END) == found
+    assert spans(signs + signs, END) == found
 
 
 # --- as it lies in the table ------------------------------------------------------------------------------------------

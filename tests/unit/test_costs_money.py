@@ -12,8 +12,9 @@ import pytest
 
 from aistratus.costs import billed, meter, price_api, prices
 from aistratus.costs.forecast import forecast
-from aistratus.costs.meter import HOUR_MS, Line, Span, Standing, Tariff
+from aistratus.costs.meter import HOUR_MS, Line, Standing, Tariff
 from aistratus.costs.prices import PriceList
+from aistratus.costs.spans import Span
 from aistratus.pictures.bars import Day, bar, svg
 from aistratus.router import spending
 
