@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from aistratus.cli.cost_shares import Shares
     from aistratus.cli.cost_usage import Usage
 
+MOST_EUR = 1e9
+"""Nobody means more, and what is no number isn't below it."""
+
 app = typer.Typer(invoke_without_command=True)
 prices = typer.Typer(invoke_without_command=True)
 app.add_typer(prices, name="prices")
@@ -55,8 +58,8 @@ def cost(
     options: Options = context.obj
     if not check and (limit is not None or kill):
         raise UsageError("--limit and --kill belong to --check", todo="add it")
-    if limit is not None and limit <= 0:
-        raise UsageError("--limit has to be above zero", todo="name EUR a month")
+    if limit is not None and not 0 < limit < MOST_EUR:
+        raise UsageError("--limit has to be above zero, and an amount that can be", todo="name EUR a month")
     if check:
         from aistratus.cli.cost_check import check as look
 
@@ -146,6 +149,8 @@ def resume(
     from aistratus.costs import meter
 
     options: Options = context.obj
+    if up_to is not None and not 0 < up_to < MOST_EUR:
+        raise UsageError("--up-to has to be above zero, and an amount that can be", todo="name EUR")
     session = open_session(options)
     now_ms = int(time.time() * 1000)
     records = cost_report.look(session, meter.month_of(now_ms)[0], now_ms)

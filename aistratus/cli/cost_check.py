@@ -95,7 +95,7 @@ def _look(options: Options, settings: Settings) -> _Found:
     access = options.embedded.access(settings, False)
     now_ms = int(time.time() * 1000)
     if access is None:
-        return _Found(_earlier(settings, None, now_ms), None, "it isn't up")
+        return _down(settings, None, now_ms)
     clients = Clients(access, Meter(options.trace))
     table = f"tinyllama-{settings.env}-jobs"
     begin_ms = meter.month_of(now_ms)[0]
@@ -106,7 +106,7 @@ def _look(options: Options, settings: Settings) -> _Found:
                 f"machines of env {settings.env!r} run, and there is no jobs table with their record",
                 todo="`aistratus up` makes it, `aistratus down` takes the machines away",
             )
-        return _Found(_earlier(settings, access.region, now_ms), None, "it isn't up")
+        return _down(settings, access.region, now_ms)
     if records.tariff.now is None:
         raise Unknown("nobody has written down what the env's resources cost", todo="`aistratus up` does")
     if now_ms - int(records.metered.get("at_ms", 0)) > LOOKED_MS:
@@ -159,12 +159,14 @@ def _counted(clients: Clients, settings: Settings, records: Records) -> tuple[De
     return (Decimal(actual["Amount"]) if actual else None), ""
 
 
-def _earlier(settings: Settings, region: str | None, now_ms: int) -> Records:
-    """What this machine has kept of an env that is down; nothing where it hasn't, or has no place to keep things."""
+def _down(settings: Settings, region: str | None, now_ms: int) -> _Found:
+    """Of an env that is down what this machine has kept, if it has, and has a place to keep things."""
     from aistratus import spending
 
     found = spending.kept_of(settings.env, region, now_ms)
-    return found or Records(now_ms)
+    if found is None:
+        return _Found(Records(now_ms), None, "it isn't up, and what it cost before isn't known here")
+    return _Found(found, None, "it isn't up")
 
 
 def _stop(options: Options) -> list[str]:

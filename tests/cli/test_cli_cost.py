@@ -130,7 +130,14 @@ def test_estimates_need_no_account_and_refuse_what_they_do_not_know(built: Built
     assert "€5.6" in built.person.run("cost", "--what-if", "hours=10,type=g4dn.xlarge").out
     unknown = built.person.run("cost", "--what-if", "hours=10,type=x9.huge")
     assert (unknown.code, "there is no price for ec2 x9.huge" in unknown.err) == (1, True)
-    for wrong in (["--limit", "5"], ["--what-if", "days=1"], ["--plot", "days.gif"], ["--since", "2999-01-01"]):
+    for wrong in (
+        ["--limit", "5"],
+        ["--check", "--limit", "nan"],
+        ["resume", "--up-to", "inf"],
+        ["--what-if", "days=1"],
+        ["--plot", "days.gif"],
+        ["--since", "2999-01-01"],
+    ):
         assert built.person.run("cost", *wrong).code == 2, wrong
     assert built.person.run("status", "-o", "csv").code == 2
 
