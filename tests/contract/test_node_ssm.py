@@ -114,13 +114,13 @@ def test_a_script_is_heard_as_it_goes(ssm: SsmTransport, root: Path) -> None:
 
 def test_a_file_arrives_whole_and_one_that_grows_is_followed(ssm: SsmTransport, root: Path) -> None:
     content = os.urandom(90_000)
-    ssm.put(content, f"{root}/a b/c", mode=0o640)
+    ssm.put(content, "/a b/c", mode=0o640)
     assert (root / "a b/c").read_bytes() == content
     assert [file.name for file in (root / "a b").iterdir()] == ["c"]
     log, seen = root / "log", ""
     log.write_text("1\n2\n3\n")
-    assert "".join(ssm.tail(str(log), lines=2)) == "2\n3\n"
-    for piece in ssm.tail(str(log), lines=1, follow=True):
+    assert "".join(ssm.tail("/log", lines=2)) == "2\n3\n"
+    for piece in ssm.tail("/log", lines=1, follow=True):
         seen += piece
         if seen == "3\n":
             log.write_text("ä\n")  # begun anew
