@@ -233,6 +233,9 @@ Environment=PYTHONPATH=$release AWS_METADATA_SERVICE_TIMEOUT=2 AWS_METADATA_SERV
 ExecStart=$release/venv/bin/python -m aistratus.worker
 Restart=always
 RestartSec=1
+# By this status the worker asks for the machine to be switched off (wire.POWER_OFF); only root may do that.
+RestartPreventExitStatus=64
+ExecStopPost=+/bin/sh -c 'if [ "\$\$EXIT_STATUS" = 64 ]; then systemctl --no-block poweroff; fi'
 StandardOutput=append:$LOG_DIR/worker.log
 StandardError=inherit
 NoNewPrivileges=yes

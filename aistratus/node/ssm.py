@@ -75,9 +75,11 @@ LOOK_S: Final = (0.2, 2.0)
 CHUNK: Final = 16_000
 """Bytes read in one look: in base64 they stay below what an answer holds."""
 
-PIECE: Final = 36_000
-"""Bytes of a file that one command carries: in base64 below half of the 100 KB that Systems Manager takes for a
-command's parameters."""
+PIECE: Final = 24_000
+"""Bytes of a file that one command carries: in base64 half of what a document may have with all that is filled in.
+
+Source: Systems Manager's quotas, "SSM document size": 64 KB.
+"""
 
 WAITING: Final = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
 NOT_DELIVERED: Final = frozenset({"Delivery Timed Out", "Undeliverable", "Terminated", "Invalid Platform"})

@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from aistratus import wire
 from aistratus.node.bootstrap import Model, manifest, user_data
 
 pytestmark = pytest.mark.skipif(
@@ -265,6 +268,20 @@ def test_what_a_gpu_needs_is_installed_once_and_on_a_machine_with_one_only(machi
     machine.run(machine.root / "user-data", "launch", heard=heard)
     assert "gpu" not in steps(heard)
     assert "WORKER_GPU_LAYERS=0" in machine.read("opt/aistratus/worker.env")
+
+
+@pytest.mark.parametrize(("status", "off"), [(wire.POWER_OFF, True), (1, False), (0, False)])
+def test_a_worker_that_asks_for_it_switches_the_machine_off(machine: Machine, status: int, off: bool) -> None:
+    """systemd's part is to run this line as root (`+`) with the worker's status, and not to start that again."""
+    machine.run(machine.root / "user-data", "launch")
+    unit = machine.read("etc/systemd/system/aistratus-worker.service")
+    assert f"RestartPreventExitStatus={wire.POWER_OFF}\n" in unit
+    (line,) = re.findall(r"^ExecStopPost=\+(.*)$", unit, re.M)
+    (machine.root / "asked").write_text("")
+    environment = {"PATH": f"{machine.root}/bin:{os.environ['PATH']}", "ROOT": str(machine.root)}
+    command = shlex.split(line.replace("$$", "$"))  # systemd's way to write one
+    subprocess.run(command, env=environment | {"EXIT_STATUS": str(status)}, check=True)
+    assert (machine.read("asked") == "systemctl --no-block poweroff\n") is off
 
 
 def test_two_runs_at_once_are_one_after_the_other(machine: Machine) -> None:
