@@ -140,13 +140,16 @@ AGENT
 gpu_libraries() { # NVIDIA's driver and what the engine's CUDA library links to (CUDA 12)
   # Source: NVIDIA's driver installation guide, Amazon Linux 2023, compute-only; ctransformers' wheel.
   local repository=https://developer.download.nvidia.com/compute/cuda/repos/amzn2023/x86_64/cuda-amzn2023.repo
-  nvidia-smi >/dev/null 2>&1 && ldconfig -p | grep libcublas.so.12 >/dev/null && return
+  if nvidia-smi >/dev/null 2>&1 && ldconfig -p | grep libcublas.so.12 >/dev/null; then
+    nvidia-modprobe -u -c=0 # CUDA's device, made at each boot: the worker, which gains no privileges, can't
+    return
+  fi
   verdict=changed
   dnf install -y -q dkms "kernel-devel-uname-r == $(uname -r)" "kernel-modules-extra-$(uname -r)" &&
     dnf config-manager -q --add-repo "$repository" &&
     dnf module enable -y -q nvidia-driver:open-dkms &&
     dnf install -y -q nvidia-driver-cuda kmod-nvidia-open-dkms cuda-cudart-12-9 libcublas-12-9 &&
-    ldconfig && modprobe nvidia && nvidia-smi >/dev/null
+    ldconfig && modprobe nvidia && nvidia-smi >/dev/null && nvidia-modprobe -u -c=0
 }
 
 token=$(curl --fail --silent -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' http://169.254.169.254/latest/api/token)
@@ -242,6 +245,14 @@ NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+LockPersonality=yes
+CapabilityBoundingSet=
+UMask=0077
 ReadWritePaths=$STATE_DIR
 
 [Install]

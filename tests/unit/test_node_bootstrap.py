@@ -43,6 +43,7 @@ PROGRAMS = {
     """,
     "nvidia-smi": "[[ -e $ROOT/driver ]]",
     "ldconfig": "[[ ! -e $ROOT/driver ]] || echo libcublas.so.12",
+    "nvidia-modprobe": "",
     "modprobe": 'touch "$ROOT/driver"',
     "install": """
         given=(); while (($#)); do case $1 in -o|-g) shift 2;; *) given+=("$1"); shift;; esac; done
@@ -261,6 +262,7 @@ def test_what_a_gpu_needs_is_installed_once_and_on_a_machine_with_one_only(machi
     heard.clear()
     _, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
     assert steps(heard)["gpu"] == "kept" and not [line for line in asked if line.startswith("dnf")]
+    assert "nvidia-modprobe -u -c=0" in asked  # a boot forgets the device
 
     (machine.root / "type").write_text("t3.small")
     (machine.root / "driver").unlink()
