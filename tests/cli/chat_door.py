@@ -96,6 +96,8 @@ class Door:
         node = "ready"
         if "asleep" in job["prompt"] and job["polls"] < 4:
             node = "starting"
+        elif "nowhere" in job["prompt"] and job["polls"] < 3:
+            node = "unavailable"
         elif job["status"] not in wire.FINAL:
             self._write(job)
         after = int(query.get("after", 0))

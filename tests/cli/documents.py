@@ -79,6 +79,28 @@ CHAT = document(
     timings=table(queued_ms=COUNT, first_token_ms=COUNT, total_ms=COUNT, tokens_per_second=SECONDS),
 )
 
+EXCHANGE = {
+    "prompt": TEXT,
+    "reply": TEXT,
+    "state": {"enum": ["asked", "answered", "stopped", "failed"]},
+    "reason": TEXT,
+    "asked_at": TEXT,
+    "ended_at": MAYBE_TEXT,
+    "job_id": TEXT,
+    "request_id": TEXT,
+    "model": TEXT,
+    "usage": {"type": "object"},
+    "timings": {"type": "object"},
+}
+KEPT = {"id": TEXT, "title": TEXT, "turns": COUNT, "created_at": TEXT, "updated_at": TEXT}
+CONVERSATIONS = document(env=TEXT, conversations={"type": "array", "items": table(**KEPT)})
+CONVERSATION = document(
+    env=TEXT,
+    conversation=table(**KEPT, system=MAYBE_TEXT, exchanges={"type": "array", "items": table(**EXCHANGE)}),
+)
+FOUND = document(env=TEXT, found={"type": "array", "items": table(conversation=TEXT, **EXCHANGE)})
+DELETED = document(env=TEXT, deleted={"type": "array", "items": TEXT})
+
 NODE = document(
     env=TEXT,
     node=table(

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fastjsonschema
 import pexpect
 import pytest
 from cli_parts import WITHIN_S, Person, client, ended, eventually, program
 from conftest import SLOW, Asleep, Built
+from documents import CONVERSATION, CONVERSATIONS, DELETED, FOUND
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -43,6 +45,52 @@ def test_a_conversation_goes_on_with_c(built: Built) -> None:
     assert second["conversation"] == first["conversation"]
     assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"], "what was said is sent along"
     assert built.person.run("chat", "-o", "json", "What is SQS?").document["conversation"] != first["conversation"]
+
+
+def test_a_pipe_is_added_to_the_question(built: Built) -> None:
+    said = built.person.run("chat", "--no-stream", "--raw", "What is SQS?", typed="a note: ünï 🙂\n")
+    assert (said.code, said.out.count("\n")) == (0, 1), said.words
+    asked = built.person.run("chat", "show", "-o", "json").document["conversation"]["exchanges"][0]["prompt"]
+    assert asked == "What is SQS?\n\na note: ünï 🙂"
+
+
+def test_what_was_said_is_listed_shown_found_exported_and_deleted(built: Built) -> None:
+    person = built.person
+    job = person.run("chat", "-o", "json", "--system", "Be brief.", "What is a zeppelin?").document
+    for command, schema in (("list", CONVERSATIONS), ("show", CONVERSATION)):
+        fastjsonschema.validate(schema, person.run("chat", command, "-o", "json").document)
+    kept = person.run("chat", "export", "json", job["conversation"][:8]).document["conversation"]
+    [turn] = kept["exchanges"]
+    assert (turn["job_id"], turn["request_id"], turn["reply"]) == (job["job_id"], job["request_id"], job["text"])
+    assert kept["system"] == "Be brief."
+    assert f"> What is a zeppelin?\n\n{job['text'].strip()}\n" in person.run("chat", "export", "md").out
+    found = person.run("chat", "search", "ZEPPELIN", "-o", "json").document
+    fastjsonschema.validate(FOUND, found)
+    assert [one["conversation"] for one in found["found"]] == [job["conversation"]]
+    assert job["conversation"][:8] in person.run("chat", "search", "zeppelin").out
+    deleted = person.run("chat", "delete", job["conversation"][:8], "-o", "json").document
+    fastjsonschema.validate(DELETED, deleted)
+    assert deleted["deleted"] == [job["conversation"]]
+    assert person.run("chat", "show", job["conversation"]).code == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("list",), 0, "no conversation is kept here"),
+        (("show",), 6, "no conversation is kept here"),
+        (("search", "x"), 0, "nothing was found"),
+        (("delete",), 2, "name conversations to delete"),
+        (("export", "pdf"), 2, "pdf"),
+        (("--", "list"), 6, "isn't up"),
+        (("list my buckets",), 6, "isn't up"),
+        (("two", "words"), 2, "put it into quotes: aistratus chat 'two words'"),
+        (("--conversation", "abc", "hello"), 6, "isn't up"),
+    ],
+)
+def test_a_word_is_a_command_or_a_question(person: Person, arguments: tuple[str, ...], code: int, told: str) -> None:
+    said = person.run("chat", *arguments)
+    assert (said.code, told in said.words) == (code, True), said.words
 
 
 @pytest.mark.parametrize(

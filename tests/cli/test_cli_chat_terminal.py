@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -335,6 +336,24 @@ def test_a_failure_tells_why_what_to_do_and_how_to_find_it(here: Here, question:
     here.chat.resize(30, 300)
     here.chat.ask(question, sees=told)
     here.chat.resize(30, 100)
+
+
+def test_a_node_that_can_not_start_is_told_of_while_the_question_waits(here: Here) -> None:
+    here.chat.ask("nowhere", sees="the node can't be started right now; `aistratus node resize` takes a CPU type")
+    answered(here.home, "nowhere")
+
+
+def test_a_line_that_does_not_open_can_be_given_up(own: Own) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"  # takes calls and never answers
+        with typist(own.home, address) as chat:
+            chat.sees(" local")
+            chat.ask("anybody there?", sees="sending")
+            chat.type(CTRL_C)
+            chat.sees("(stopped)")
+            chat.type(CTRL_D)
+            assert chat.ended() == 0
+    assert kept(own.home) == [("anybody there?", "", "stopped")]
 
 
 def test_too_many_questions_are_counted_down_and_answered(here: Here) -> None:

@@ -12,7 +12,7 @@ from aistratus.cli.chat_once import left_out
 from aistratus.cli.chat_terminal.bottom_line import ReplyFigures, euros
 from aistratus.cli.chat_words import SMALLER, failure_of, job_failed
 from aistratus.client import events
-from aistratus.client.api import NODE_AWAITED, Api, Patience
+from aistratus.client.api import NODE_AWAITED, Patience
 from aistratus.client.conversations import ASKED
 from aistratus.client.errors import ApiError, ApiUnreachable, ClientError
 from aistratus.client.talk import Asked, LeftOut, TalkEvent
@@ -68,16 +68,12 @@ class Answering:
     _told_unavailable: bool = False
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, api: Api) -> None:
-        """Waits for the end of the reply, or for `stop`.
-
-        Args:
-            api: for the question's cancellation.
-        """
+    def run(self) -> None:
+        """Waits for the end of the reply, or for `stop`."""
         screen = self.program.screen
         self._began = time.monotonic()
         self._reply = screen.reply()
-        screen.stage("sending")
+        screen.stage("sending" if self.program.is_connected else "connecting")
         threading.Thread(target=self._follow, name="reply", daemon=True).start()
         self._over.wait()
         self._reply.end()
@@ -85,7 +81,7 @@ class Answering:
         if self._stop.is_set():
             self.program.talk.stop(self.asked)
             screen.say("(stopped)\n")
-            threading.Thread(target=self._cancel, args=(api,), name="cancel", daemon=True).start()
+            threading.Thread(target=self._cancel, name="cancel", daemon=True).start()
         elif self._failure is not None:
             screen.say(f"aistratus: {self._failure}", "red")
             last = self.program.talk.last
@@ -105,6 +101,7 @@ class Answering:
 
     def _follow(self) -> None:
         try:
+            self.program.connected()
             api = self.program.api(clock=_Clock(self._stop), patience=Patience(PATIENCE_S, LONGEST_WAIT_S, self._wait))
             for event in self.program.talk.follow(api, self.asked):
                 if self._stop.is_set():
@@ -185,10 +182,11 @@ class Answering:
             why = str(error).rstrip(".")
         self.program.screen.stage(f"{why}; trying again", seconds)
 
-    def _cancel(self, api: Api) -> None:
+    def _cancel(self) -> None:
         """Asks for the job's end; one that never arrived, or has ended, needs none."""
         try:
-            api.cancel(self.asked.job_id)
+            if self.program.is_connected:
+                self.program.api(patience=Patience(CANCEL_WITHIN_S)).cancel(self.asked.job_id)
         except ClientError as error:
             if not isinstance(error, ApiError) or error.status != 404:
                 self.program.screen.say(f"(the job may go on: {error})")

@@ -7,7 +7,6 @@ thread of their own, while the person is typing already.
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aistratus.cli.chat_line import Line, choices_of, earlier, window_of
 from aistratus.cli.chat_once import demo_label
 from aistratus.cli.chat_terminal.bottom_line import ReplyFigures, Watch, bottom_line
-from aistratus.core.errors import Absent, Denied, Failure, LoginExpired, UsageError
+from aistratus.core.errors import Absent, Denied, LoginExpired, UsageError
 
 if TYPE_CHECKING:
     import httpx
@@ -146,7 +145,11 @@ class Program:
             self.show_earlier()
         elif self.wanted.go_on:
             self.screen.say("there is no earlier conversation here; this begins one")
-        self.connected()
+        self.screen.stage("connecting")
+        try:
+            self.connected()
+        finally:
+            self.screen.stage("")
         if (asked := self.talk.reopen()) is not None:
             self.screen.say("the last question is still open; its reply comes now")
             self.answer(asked)
@@ -181,21 +184,12 @@ class Program:
 
     def answer(self, asked: Asked) -> None:
         """Shows the reply to a question that is in the record."""
-        from aistratus.cli.chat_terminal.answering import CANCEL_WITHIN_S, KEPT, Answering
-        from aistratus.client.api import Patience
+        from aistratus.cli.chat_terminal.answering import Answering
 
-        self.screen.stage("connecting")
-        try:
-            self.connected()
-        except Failure as failure:
-            self.screen.stage("")
-            self.screen.say(f"aistratus: {failure}", "red")
-            self.screen.say(KEPT)
-            return
         self._answering = Answering(self, asked)
         self.watch.busy(True)
         try:
-            self._answering.run(self.api(patience=Patience(CANCEL_WITHIN_S)))
+            self._answering.run()
         finally:
             self._answering = None
             self.watch.busy(False)
@@ -238,6 +232,11 @@ class Program:
                 self._http = line.http or httpx.Client(base_url=line.url, timeout=TIMEOUT)
                 self._line = line
                 self.watch.start()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the line is open."""
+        return self._line is not None
 
     def api(self, *, clock: Clock | None = None, patience: Patience | None = None) -> Api:
         """The API over the one line."""
@@ -282,26 +281,3 @@ class Program:
             self.screen.say(f"aistratus: {failure_of(error)}", "red")
         except Exception as error:  # noqa: BLE001 - one line went wrong; the conversation goes on
             self.screen.say(f"aistratus: {explain(error)}", "red")
-
-
-def other_command(options: list[str]) -> Callable[[list[str]], tuple[int, str]]:
-    """Runs another command of this program, with the options of this call, in a process of its own.
-
-    So it has its own standard output, its own Ctrl-C, and the same words and exit codes as at a shell.
-    """
-
-    def run(arguments: list[str]) -> tuple[int, str]:
-        import subprocess
-
-        done = subprocess.run(
-            [sys.executable, "-c", "from aistratus.cli.app import main; main()", *options, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        return done.returncode, done.stdout.rstrip("\n")
-
-    return run

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aistratus.cli.chat_line import connect, told_archive
-from aistratus.cli.chat_terminal.program import Program, Wanted, other_command
+from aistratus.cli.chat_terminal.program import Program, Wanted
 from aistratus.cli.options import Options
 from aistratus.private import make_private
 
@@ -83,3 +84,26 @@ def _flags(options: Options, env: str) -> list[str]:
     """The global options of this call, for another command."""
     given = {"--env": env, "--region": options.region, "--profile": options.profile, "--config": options.config}
     return [part for name, value in given.items() if value is not None for part in (name, str(value))]
+
+
+def other_command(options: list[str]) -> Callable[[list[str]], tuple[int, str]]:
+    """Runs another command of this program, with the options of this call, in a process of its own.
+
+    So it has its own standard output, its own Ctrl-C, and the same words and exit codes as at a shell.
+    """
+
+    def run(arguments: list[str]) -> tuple[int, str]:
+        import subprocess
+
+        done = subprocess.run(
+            [sys.executable, "-c", "from aistratus.cli.app import main; main()", *options, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        return done.returncode, done.stdout.rstrip("\n")
+
+    return run

@@ -1,0 +1,29 @@
+"""What `aistratus chat` loads before its prompt stands there: nothing slow, and nothing that Windows doesn't have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SLOW = ("boto3", "botocore", "httpx", "rich", "sqlite3", "aistratus.settings", "aistratus.client.api")
+
+LOOK = f"""
+import sys
+for missing in ("termios", "tty", "fcntl", "pwd", "readline", "resource"):
+    sys.modules[missing] = None  # as on Windows
+import aistratus.cli.app
+import aistratus.cli.chat_terminal.run
+import aistratus.cli.chat_terminal.completion
+from aistratus.cli.chat_terminal.program import Program, Wanted
+from aistratus.cli.chat_terminal.screen import TerminalScreen
+from prompt_toolkit.input import DummyInput
+from prompt_toolkit.output import DummyOutput
+program = Program(Wanted(env="local", model=None, archive=None, connect=None, command=None))
+TerminalScreen(program, terminal_input=DummyInput(), terminal_output=DummyOutput())
+print(sorted(set({SLOW!r}) & set(sys.modules)))
+"""
+
+
+def test_the_prompt_waits_for_no_network_library_and_needs_nothing_of_posix() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
