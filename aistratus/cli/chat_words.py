@@ -7,7 +7,7 @@ from aistratus.client.errors import ApiError, ClientError, SignInError
 from aistratus.core.errors import Failure, LoginExpired, UsageError
 
 LIFT = "`aistratus cost resume` lifts it for this month"
-SMALLER = "`aistratus node resize` takes a CPU type, which answers slower; in a conversation /resize does the same"
+SMALLER = "`aistratus node resize cpu` (in a conversation /resize cpu) takes the CPU type, which answers slower"
 
 
 def failure_of(error: ClientError) -> Failure:

@@ -166,14 +166,14 @@ def test_the_bottom_line_tells_node_cost_and_speed(here: Here) -> None:
     [
         ("/stpo", "there is no /stpo; did you mean /stop?"),
         ("/zzz", "there is no /zzz; /help shows all of them"),
-        ("/help", "/resize TYPE"),
+        ("/help", "/resize cpu|gpu|TYPE"),
         ("/cost", "ran cost"),
         ("/idle 15", "ran node idle 15"),
-        ("/idle soon", "how many minutes?; /idle 15"),
+        ("/idle soon", "'soon' isn't a number of minutes; /idle 15"),
         ("/start", "the node starts"),
-        ("/resize g4dn.xlarge", "the node becomes g4dn.xlarge"),
+        ("/resize g4dn.xlarge", "the node changes to g4dn.xlarge"),
         ("/resize p5.48xlarge", "p5.48xlarge isn't one of the settings' types (request request-9)"),
-        ("/resize", "the type is missing; /resize g4dn.xlarge"),
+        ("/resize", "the type is missing; /resize cpu or gpu"),
         ("/system", "there is no system text"),
         ("/model temperature=0.5 seed=7", "temperature 0.5 · seed 7"),
         ("/model temperature=9", "this can't be asked: temperature"),
@@ -339,7 +339,7 @@ def test_a_failure_tells_why_what_to_do_and_how_to_find_it(here: Here, question:
 
 
 def test_a_node_that_can_not_start_is_told_of_while_the_question_waits(here: Here) -> None:
-    here.chat.ask("nowhere", sees="the node can't be started right now; `aistratus node resize` takes a CPU type")
+    here.chat.ask("nowhere", sees="the node can't be started right now; `aistratus node resize cpu` (in a")
     answered(here.home, "nowhere")
 
 

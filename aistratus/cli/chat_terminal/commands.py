@@ -55,8 +55,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "/help": Command(_help, "", "shows this", at_once=True),
     "/stop": Command(node_commands.stop, "", "stops the node, after a question", at_once=True),
     "/start": Command(node_commands.start, "", "starts the node", at_once=True),
-    "/resize": Command(node_commands.resize, "TYPE", "gives the node another type", at_once=True),
-    "/idle": Command(node_commands.idle, "N", "the node stops after N minutes without a question", at_once=True),
+    "/resize": Command(node_commands.resize, "cpu|gpu|TYPE", "gives the node another type", at_once=True),
+    "/idle": Command(
+        node_commands.idle, "[N]", "shows or sets after how many idle minutes the node stops", at_once=True
+    ),
     "/cost": Command(node_commands.cost, "", "what it costs", at_once=True),
     "/system": Command(talk_commands.system, "[TEXT|off]", "shows or sets how the model shall behave"),
     "/model": Command(talk_commands.model, "[NAME=VALUE]…", "shows the model, or sets temperature, max_tokens, seed"),

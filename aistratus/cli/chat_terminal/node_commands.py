@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from aistratus.cli.chat_terminal.program import Program
 
-SHAPES: Final = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
-"""How EC2 names its types: family, dot, size."""
+SHAPES: Final = re.compile(r"cpu|gpu|[a-z][a-z0-9-]*\.[a-z0-9-]+")
+"""What the settings call it, or how EC2 names its types: family, dot, size."""
 
 NO_ROUTE: Final = "this env's API is too old for that; `aistratus up` brings it up to date"
 
@@ -43,16 +43,16 @@ def start(program: Program, argument: str) -> None:
 def resize(program: Program, argument: str) -> None:
     """/resize TYPE"""
     if not SHAPES.fullmatch(argument):
-        raise Failure("the type is missing" if not argument else f"{argument!r} is no type", todo="/resize g4dn.xlarge")
+        raise Failure("the type is missing" if not argument else f"{argument!r} is no type", todo="/resize cpu or gpu")
     _ask_api(program, lambda: program.api().change_node("resize", argument))
-    program.screen.say(f"the node becomes {argument}; a question in hand is given back and answered after that")
+    program.screen.say(f"the node changes to {argument}; a question in hand is given back and answered after that")
 
 
 def idle(program: Program, argument: str) -> None:
-    """/idle N"""
-    if not argument.isascii() or not argument.isdigit() or not int(argument):
-        raise Failure("how many minutes?", todo="/idle 15")
-    _run(program, ["node", "idle", argument])
+    """/idle [N]"""
+    if argument and not (argument.isascii() and argument.isdigit()):
+        raise Failure(f"{argument!r} isn't a number of minutes", todo="/idle 15")
+    _run(program, ["node", "idle", *([argument] if argument else [])])
 
 
 def cost(program: Program, argument: str) -> None:
