@@ -9,14 +9,20 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aistratus.cli.chat_line import Line
-from aistratus.cli.chat_words import cannot_ask, failure_of, job_failed
+from aistratus.cli.chat_words import cannot_ask, failure_of, job_failed, passing
 from aistratus.cli.options import Options
 from aistratus.core.errors import Failure, Interrupted
 
 if TYPE_CHECKING:
     from aistratus.client.api import Api
+    from aistratus.client.errors import ClientError
     from aistratus.client.events import Done
     from aistratus.client.talk import Asked, Talk
+
+PATIENCE_S = 120.0
+LONGEST_WAIT_S = 61.0
+"""Seconds. Whoever has asked too much may go on with the next minute; a script waits for that, too."""
+TOLD_FROM_S = 2.0
 
 STOPPED_OUTSIDE = "the job was cancelled"
 
@@ -219,9 +225,13 @@ def answer(options: Options, line: Line, talk: Talk, prompt: str, *, catch_up: b
     Args:
         catch_up: the talk goes on from an earlier one, whose last reply may not have been seen.
     """
-    from aistratus.client.api import Api
+    from aistratus.client.api import Api, Patience
 
-    with Api(line.url, line.token) as api:
+    def told(error: ClientError | None, seconds: float) -> None:
+        if error is not None and seconds >= TOLD_FROM_S:
+            once.remark(f"{passing(error)}; trying again in {seconds:.0f} s")
+
+    with Api(line.url, line.token, http=line.http, patience=Patience(PATIENCE_S, LONGEST_WAIT_S, told)) as api:
         once = Once(options, api, talk, stream=stream, raw=raw)
         if catch_up:
             once.catch_up()

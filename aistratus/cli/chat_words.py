@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aistratus import wire
-from aistratus.client.errors import ApiError, ClientError, SignInError
+from aistratus.client.errors import ApiError, ApiUnreachable, ClientError, SignInError
 from aistratus.core.errors import Failure, LoginExpired, UsageError
 
 LIFT = "`aistratus cost resume` lifts it for this month"
@@ -22,6 +24,15 @@ def failure_of(error: ClientError) -> Failure:
 def job_failed(reason: str, request_id: str) -> Failure:
     """A job that has ended without a reply."""
     return Failure(reason.rstrip(".") + found_by(request_id), todo=_capacity(reason))
+
+
+def passing(error: ClientError) -> str:
+    """What stands in the way for a moment only, in a few words."""
+    if isinstance(error, ApiUnreachable):
+        return "no connection"
+    if isinstance(error, ApiError) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "too many questions at once"
+    return _sentence(error)
 
 
 def found_by(request_id: str) -> str:

@@ -1,6 +1,6 @@
 """`aistratus chat` at a terminal whose line leads to a door of a test: everything else is as it is at a stack.
 
-python chat_at_door.py ADDRESS [-c]
+python chat_at_door.py ADDRESS [-c], or ADDRESS [--raw] QUESTION
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 from aistratus.cli.chat_line import Line, told_archive
+from aistratus.cli.chat_once import answer
 from aistratus.cli.chat_terminal.program import Wanted
 from aistratus.cli.chat_terminal.run import history_of, run
+from aistratus.cli.options import Options
+from aistratus.client.conversations import Archive
+from aistratus.client.talk import Talk
 from aistratus.core.errors import Failure
 from aistratus.settings import ModelSettings
 
@@ -26,7 +30,8 @@ def other(arguments: list[str]) -> tuple[int, str]:
 
 
 def main() -> None:
-    address, *flags = sys.argv[1:]
+    address, *words = sys.argv[1:]
+    flags = [word for word in words if word.startswith("-")]
     wanted = Wanted(
         env="local",
         go_on="-c" in flags,
@@ -36,7 +41,13 @@ def main() -> None:
         command=other,
     )
     try:
-        run(wanted, history_of("local"))
+        if questions := [word for word in words if word not in flags]:
+            talk = Talk(Archive(None))
+            answer(
+                Options(), Line(address, token), talk, questions[0], catch_up=False, stream=True, raw="--raw" in flags
+            )
+        else:
+            run(wanted, history_of("local"))
     except Failure as failure:
         print(f"aistratus: {failure}")
         sys.exit(failure.exit_code)

@@ -54,7 +54,13 @@ def test_what_says_least_goes_first_where_there_is_no_room() -> None:
 
 
 def test_amounts_and_times_are_told_as_people_say_them() -> None:
-    assert [euros(amount) for amount in (0, 0.00012, 0.01, 12.345)] == ["€0.00", "€0.00012", "€0.01", "€12.35"]
+    assert [euros(amount) for amount in (0, 1e-6, 0.00012, 0.01, 12.345)] == [
+        "€0.00",
+        "<€0.00001",
+        "€0.00012",
+        "€0.01",
+        "€12.35",
+    ]
     assert [span(seconds) for seconds in (9, 99, 100, 3_600, 9_000)] == ["9 s", "99 s", "2 min", "60 min", "2.5 h"]
 
 

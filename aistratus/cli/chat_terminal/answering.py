@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 from aistratus import wire
 from aistratus.cli.chat_once import left_out
 from aistratus.cli.chat_terminal.bottom_line import ReplyFigures, euros
-from aistratus.cli.chat_words import SMALLER, failure_of, job_failed
+from aistratus.cli.chat_words import SMALLER, failure_of, job_failed, passing
 from aistratus.client import events
 from aistratus.client.api import NODE_AWAITED, Patience
 from aistratus.client.conversations import ASKED
-from aistratus.client.errors import ApiError, ApiUnreachable, ClientError
+from aistratus.client.errors import ApiError, ClientError
 from aistratus.client.talk import Asked, LeftOut, TalkEvent
 from aistratus.core.errors import Failure
 from aistratus.explain import explain
@@ -174,13 +174,7 @@ class Answering:
             return
         if isinstance(error, ApiError) and error.type == wire.NODE_UNAVAILABLE:
             raise error  # waiting doesn't help; what does is in its words
-        if isinstance(error, ApiUnreachable):
-            why = "no connection"
-        elif isinstance(error, ApiError) and error.status == 429:
-            why = "too many questions at once"
-        else:
-            why = str(error).rstrip(".")
-        self.program.screen.stage(f"{why}; trying again", seconds)
+        self.program.screen.stage(f"{passing(error)}; trying again", seconds)
 
     def _cancel(self) -> None:
         """Asks for the job's end; one that never arrived, or has ended, needs none."""

@@ -135,6 +135,8 @@ def _cost(known: Known) -> list[_Part]:
 
 def euros(amount: float) -> str:
     """Cents for what is worth one, more digits for less."""
+    if 0 < amount < 0.00001:
+        return "<€0.00001"
     return f"€{amount:.2f}" if abs(amount) >= 0.01 or not amount else f"€{amount:.5f}"
 
 
