@@ -80,16 +80,26 @@ def options(
     """Reads the global options."""
     if output == "csv" and context.invoked_subcommand not in ("cost", None):
         raise UsageError("only `aistratus cost` prints csv", todo="leave -o away, or take -o json")
-    context.obj = Options(
+    context.obj = made(
         env=env,
         output=output,
-        yes=yes or truthy("AISTRATUS_YES"),
-        quiet=quiet or truthy("AISTRATUS_QUIET"),
-        verbose=verbose or truthy("AISTRATUS_VERBOSE"),
+        yes=yes,
+        quiet=quiet,
+        verbose=verbose,
         region=region,
         profile=profile,
         config=config,
         trace=trace,
+    )
+
+
+def made(*, yes: bool = False, quiet: bool = False, verbose: bool = False, **given: Any) -> Options:
+    """The options of a call, with the switches that variables turn on, and the cloud of each env."""
+    return Options(
+        **given,
+        yes=yes or truthy("AISTRATUS_YES"),
+        quiet=quiet or truthy("AISTRATUS_QUIET"),
+        verbose=verbose or truthy("AISTRATUS_VERBOSE"),
         embedded=Embedded(
             defaults=_defaults,
             access=_access,
@@ -154,7 +164,7 @@ def _run(arguments: list[str]) -> int:
     try:
         code = app(args=arguments, prog_name="aistratus", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        return _tell(Interrupted("interrupted"), arguments)
+        return tell(Interrupted("interrupted"), arguments)
     except BrokenPipeError:
         raise
     except SystemExit as end:
@@ -163,7 +173,7 @@ def _run(arguments: list[str]) -> int:
             raise end.__context__ from None
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence instead of a traceback
-        return _tell(error, arguments)
+        return tell(error, arguments)
     return code if isinstance(code, int) else 0
 
 
@@ -174,7 +184,7 @@ def _say_no_more(*streams: TextIO) -> None:
         os.dup2(nowhere, stream.fileno())
 
 
-def _tell(error: Exception, arguments: list[str]) -> int:
+def tell(error: Exception, arguments: list[str]) -> int:
     """Prints the error for people, and as JSON where JSON was asked for; gives the exit code."""
     sys.stdout.flush()  # if even this can't be written, there is nothing else to tell
     if (usage := getattr(error, "format_message", None)) is not None:

@@ -102,7 +102,7 @@ def _converse(options: Options, go_on: bool, conversation: str | None, chosen: d
     env = env_of(options.env, options.config, os.environ, Path.cwd())
     if env is None:
         env = options.load().env  # which tells what is wrong with it
-    converse(options, env, go_on=go_on, conversation=conversation, chosen=chosen)
+    converse(lambda: options, env, go_on=go_on, conversation=conversation, chosen=chosen)
 
 
 def _talk(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aistratus.cli.options import Options
 from aistratus.core.errors import UsageError
 
 if TYPE_CHECKING:
     import httpx
 
+    from aistratus.cli.options import Options
     from aistratus.client.conversation import Window
     from aistratus.client.conversations import Archive
     from aistratus.settings import ModelSettings

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from aistratus.cli.chat_line import Line
 from aistratus.cli.chat_words import cannot_ask, failure_of, job_failed, passing
-from aistratus.cli.options import Options
 from aistratus.core.errors import Failure, Interrupted
 
 if TYPE_CHECKING:
+    from aistratus.cli.options import Options
     from aistratus.client.api import Api
     from aistratus.client.errors import ClientError
     from aistratus.client.events import Done

@@ -10,35 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 from aistratus.cli.chat_line import connect, told_archive
 from aistratus.cli.chat_terminal.program import Program, Wanted
-from aistratus.cli.options import Options
 from aistratus.private import make_private
 
 if TYPE_CHECKING:
-    from aistratus.settings import ModelSettings
+    from aistratus.cli.options import Options
 
 ONLY_PRINTS = frozenset({"dumb", "unknown", ""})
 """Values of TERM; Windows' consoles have none and can do all of it."""
 
 
-def converse(options: Options, env: str, *, go_on: bool, conversation: str | None, chosen: dict[str, Any]) -> None:
+def converse(
+    options: Callable[[], Options],
+    env: str,
+    *,
+    go_on: bool = False,
+    conversation: str | None = None,
+    chosen: dict[str, Any] | None = None,
+) -> None:
     """Talks with whoever sits at the terminal until they leave.
+
+    Args:
+        options: those of this call; asked for when the prompt stands there.
 
     Raises:
         Failure: there is nothing to talk to.
     """
-
-    def model() -> ModelSettings:
-        return options.load().model
-
     wanted = Wanted(
         env=env,
         go_on=go_on,
         conversation=conversation,
-        chosen=chosen,
-        model=model,
+        chosen=chosen or {},
+        model=lambda: options().load().model,
         archive=lambda: told_archive(env),
-        connect=lambda: connect(options),
-        command=other_command(_flags(options, env)),
+        connect=lambda: connect(options()),
+        command=lambda arguments: other_command(_flags(options(), env), arguments),
     )
     run(wanted, history_of(env))
 
@@ -86,24 +91,23 @@ def _flags(options: Options, env: str) -> list[str]:
     return [part for name, value in given.items() if value is not None for part in (name, str(value))]
 
 
-def other_command(options: list[str]) -> Callable[[list[str]], tuple[int, str]]:
+def other_command(options: list[str], arguments: list[str]) -> tuple[int, str]:
     """Runs another command of this program, with the options of this call, in a process of its own.
 
     So it has its own standard output, its own Ctrl-C, and the same words and exit codes as at a shell.
+
+    Returns:
+        Its exit code, and what it printed.
     """
+    import subprocess
 
-    def run(arguments: list[str]) -> tuple[int, str]:
-        import subprocess
-
-        done = subprocess.run(
-            [sys.executable, "-c", "from aistratus.cli.app import main; main()", *options, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        return done.returncode, done.stdout.rstrip("\n")
-
-    return run
+    done = subprocess.run(
+        [sys.executable, "-c", "from aistratus.cli.app import main; main()", *options, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    return done.returncode, done.stdout.rstrip("\n")
