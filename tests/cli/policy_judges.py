@@ -25,10 +25,11 @@ SCRIPT = ROOT / "scripts" / "simulate_policies.mjs"
 def unknown_to_the_simulator(need: Need) -> bool:
     """What its data doesn't know or can't tell apart; our own evaluator judges these.
 
-    Paths of HTTP APIs, parameters of AWS's own, and whether `function:name:live` is a version or an alias.
+    Paths of HTTP APIs, parameters and documents of AWS's own (which have no account in their ARNs), and whether
+    `function:name:live` is a version or an alias.
     """
-    strange = "ProvisionedConcurrencyConfig" in need.action or ":parameter/aws/service/" in need.resource
-    return strange or need.action.startswith("apigateway:")
+    of_aws = ":parameter/aws/service/" in need.resource or "::document/AWS-" in need.resource
+    return of_aws or "ProvisionedConcurrencyConfig" in need.action or need.action.startswith("apigateway:")
 
 
 @dataclass(frozen=True)

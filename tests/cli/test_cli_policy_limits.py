@@ -107,6 +107,10 @@ ANYBODYS = {
     *((f"logs:{verb}", "*") for verb in (
         "CreateLogDelivery", "DeleteLogDelivery", "PutResourcePolicy", "UpdateLogDelivery")),
     ("sns:Unsubscribe", "*"),
+    ("ssm:CancelCommand", "*"),
+    # AWS's own documents; the instance that each of these calls must be allowed, too, is told by its tags.
+    ("ssm:SendCommand", "arn:aws:ssm:eu-central-1::document/AWS-RunShellScript"),
+    ("ssm:StartSession", "arn:aws:ssm:eu-central-1::document/AWS-StartSSHSession"),
     # An API's id is API Gateway's own, and the tags of an API say nothing about its routes and stages.
     *((f"apigateway:{verb}", f"arn:aws:apigateway:eu-central-1::/apis{rest}")
       for verb in ("DELETE", "PATCH", "POST", "TagResource") for rest in ("", "/example")),
