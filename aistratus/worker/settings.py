@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ LAST_LOOK_S: Final = 20
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """Another text after each boot. Source: random(4)."""
+
+
+PRODUCT: Final = Path("/sys/devices/virtual/dmi/id/product_name")
+"""The instance type, on every machine that EC2 builds on Nitro, as all types are that settings allow for a GPU."""
 
 
 class SettingsError(ValueError):
@@ -96,9 +101,18 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         run_s=_number(environment, "WORKER_RUN_SECONDS", RUN_S, 1, 7 * 86_400),
         last_look_s=_number(environment, "WORKER_LAST_LOOK_SECONDS", LAST_LOOK_S, 0, 60),
         boot=environment.get("WORKER_BOOT_ID") or _boot(),
-        instance_type=environment.get("WORKER_INSTANCE_TYPE", ""),
+        instance_type=environment.get("WORKER_INSTANCE_TYPE") or machine_type(),
         bucket=environment.get("WORKER_BUCKET", ""),
     )
+
+
+def machine_type(product: Path = PRODUCT) -> str:
+    """The type of this machine, as it says itself: what a file says may be from before its shape was changed."""
+    try:
+        name = product.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return name if re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", name) else ""
 
 
 def _boot() -> str:

@@ -12,7 +12,7 @@ from aistratus import wire
 from aistratus.worker.keeper import LOAD_LIMIT_S
 from aistratus.worker.log import Log
 from aistratus.worker.power import Activity, Limits, left_s
-from aistratus.worker.settings import read_settings
+from aistratus.worker.settings import machine_type, read_settings
 from aistratus.worker.state import PowerNotes, StateFolder
 
 LIMITS = Limits(idle_s=900, run_s=43_200)
@@ -52,6 +52,15 @@ def test_a_limit_out_of_bounds_is_none() -> None:
     assert [wire.idle_minutes({"minutes": minutes}) for minutes in (4, 5, 720, 721, "9", True, None)] == [
         None, 5, 720, None, None, None, None,
     ]  # fmt: skip
+
+
+def test_the_machine_says_its_type_itself(tmp_path: Path) -> None:
+    told = []
+    for text in ("g4dn.xlarge\n", "Standard PC (i440FX)\n", "u-6tb1.56xlarge"):
+        (tmp_path / "name").write_text(text)
+        told.append(machine_type(tmp_path / "name"))
+    assert told == ["g4dn.xlarge", "", "u-6tb1.56xlarge"]
+    assert machine_type(tmp_path / "none") == ""
 
 
 def test_without_a_manifests_word_there_is_a_limit_all_the_same() -> None:
