@@ -21,7 +21,19 @@ from aistratus.router.clock import Clock, Deadline
 from aistratus.router.problems import Problem
 from aistratus.router.registry import Registry
 from aistratus.router.table import ConditionFailed, Table
-from aistratus.router.wake import GONE, RACED, REFUSALS, STOPPING, UNAVAILABLE, Node, NotNow, Waker, code_of, spare
+from aistratus.router.wake import (
+    ASLEEP,
+    GONE,
+    RACED,
+    REFUSALS,
+    STOPPING,
+    UNAVAILABLE,
+    Node,
+    NotNow,
+    Waker,
+    code_of,
+    spare,
+)
 
 ACTIONS: Final = ("start", "stop", "resize")
 STOPPED: Final = "stopped"
@@ -84,7 +96,11 @@ class Control:
             return self._stop(deadline)
         if order.action == "resize":
             return self._resize(order.type, by, deadline)
-        return _told(self.waker.ensure_awake(deadline))
+        node = self.waker.ensure_awake(deadline)
+        if node.state == STOPPING:  # it can be started when it has stopped, as after a change of shape
+            _, found = self._instance(deadline)
+            self._note(found["InstanceType"], by, deadline)
+        return _told(node)
 
     def go_on(self, deadline: Deadline) -> bool:
         """Goes on with a change of shape that waits for its machine to have stopped; is there one?"""
@@ -103,6 +119,7 @@ class Control:
             )
         if state == "running":
             self._asked(ec2.stop_instances, deadline, found)
+            self._forget_attempt(deadline)
             state = STOPPING
         return {"state": state, "type": type_}
 
@@ -118,9 +135,14 @@ class Control:
         self._note(type_, by, deadline)
         if state == "running":
             self._asked(ec2.stop_instances, deadline, found)
+            self._forget_attempt(deadline)
         elif state == STOPPED:
             return {**_told(self.waker.ensure_awake(deadline)), "type": type_}
         return {"state": CHANGING, "type": type_}
+
+    def _forget_attempt(self, deadline: Deadline) -> None:
+        """Whoever wakes the node next needn't wait for the end of an earlier attempt."""
+        self.table.update(wire.WAKE_PK, deadline, values={"at_ms": 0, "started_ms": 0, "state": ASLEEP})
 
     def _note(self, type_: str, by: str, deadline: Deadline) -> None:
         now = self.clock.ms() // 1000

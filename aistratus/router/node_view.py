@@ -40,23 +40,27 @@ class NodeView:
             return {"state": READY, "type": beat.get("type"), "stops_in_s": stops, "eta_s": 0}
         wake = self.table.get(wire.WAKE_PK, deadline) or {}
         shape = self.table.get(wire.SHAPE_PK, deadline) or {}
-        waited_s = (self.clock.ms() - int(wake.get("started_ms", 0))) / 1000
+        started_ms = int(wake.get("started_ms", 0))
+        waited_s = (self.clock.ms() - started_ms) / 1000
+        boots = self._boots(deadline)
         type_ = shape.get("type") or (beat if age_s <= wire.HEARTBEAT_FRESH_S else wake).get("type") or beat.get("type")
         if age_s <= wire.HEARTBEAT_FRESH_S:
             state = WARMING
         elif shape.get("type"):
             state, waited_s = CHANGING, 0.0
         else:
-            state = PENDING if waited_s < BOOT_WITHIN_S else ASLEEP
-        return {"state": state, "type": type_, "stops_in_s": None, "eta_s": self._eta(state, type_, waited_s, deadline)}
+            # A boot that has led to a worker is over: without its heartbeat the machine sleeps again.
+            over = bool(boots) and int(boots[-1].get("at_ms", 0)) >= started_ms
+            state = PENDING if waited_s < BOOT_WITHIN_S and not over else ASLEEP
+        whole = wire.boot_s(boots, str(type_ or ""))
+        waited = 0.0 if state == ASLEEP else min(waited_s, whole)
+        return {"state": state, "type": type_, "stops_in_s": None, "eta_s": max(1, round(whole - waited))}
 
     def eta_s(self, deadline: Deadline) -> int | None:
         """Seconds until the node is ready, if it is on its way."""
         eta: int | None = self.read(deadline)["eta_s"]
         return eta
 
-    def _eta(self, state: str, type_: str | None, waited_s: float, deadline: Deadline) -> int:
+    def _boots(self, deadline: Deadline) -> list[dict[str, Any]]:
         boots = (self.table.get(wire.BOOTS_PK, deadline) or {}).get("boots", [])
-        whole = wire.boot_s(boots if isinstance(boots, list) else [], str(type_ or ""))
-        waited = 0.0 if state == ASLEEP else waited_s
-        return max(1, round(whole - min(waited, whole)))
+        return [boot for boot in boots if isinstance(boot, dict)] if isinstance(boots, list) else []

@@ -28,7 +28,7 @@ def stages(asked_ms: int, began_ms: int, ready_ms: int, type_: str) -> dict[str,
         began_ms: when its worker began.
         ready_ms: when the model was loaded.
     """
-    if not type_ or not asked_ms <= began_ms <= ready_ms or began_ms - asked_ms > LONGEST_MS:
+    if not asked_ms <= began_ms <= ready_ms or began_ms - asked_ms > LONGEST_MS:
         return None
     seconds = {"machine_s": began_ms - asked_ms, "model_s": ready_ms - began_ms, "total_s": ready_ms - asked_ms}
     return {"type": type_, "at_ms": ready_ms, **{name: round(ms / 1000, 1) for name, ms in seconds.items()}}

@@ -68,6 +68,7 @@ def test_the_node_is_stopped_and_started_and_both_again_without_harm(
         answer = order(function, operator, body, route)
         assert (answer.status, answer.body["node"]["type"]) == (202, "t3.small")
         assert state(stack, instance) in ("stopping", "stopped")
+        assert function.invoke(event("GET /queue-health", operator)).body["node"]["state"] == "stopped"
     for _ in range(2):
         assert order(function, operator, {"action": "start"}).body["node"]["state"] == "starting"
     assert state(stack, instance) in ("pending", "running")
@@ -112,7 +113,7 @@ def test_the_node_is_told_with_the_time_that_its_boots_have_taken(function: Func
         return told
 
     assert node() == {"state": "stopped", "type": None, "stops_in_s": None, "eta_s": 40}
-    boots = [{"type": "t3.small", "total_s": seconds} for seconds in (500, 60, 64, 62, 70, 20)]
+    boots: list[dict[str, Any]] = [{"type": "t3.small", "total_s": seconds} for seconds in (500, 60, 64, 62, 70, 20)]
     stack.put({"pk": wire.BOOTS_PK, "boots": boots})
     stack.node()
     accepted = function.infer(alice, {"prompt": "hello"}).body
@@ -125,3 +126,6 @@ def test_the_node_is_told_with_the_time_that_its_boots_have_taken(function: Func
     ready = node()
     assert (ready["state"], ready["eta_s"], 590 <= ready["stops_in_s"] <= 600) == ("ready", 0, True)
     assert function.job(alice, accepted["job_id"]).body["eta_s"] is None
+    stack.put({"pk": wire.HEARTBEAT_PK, "at_ms": 0})
+    stack.put({"pk": wire.BOOTS_PK, "boots": [*boots, {"type": "t3.small", "at_ms": int(time.time() * 1000) + 1}]})
+    assert node()["state"] == "stopped", "it was ready, and gives no sign of life any more"
