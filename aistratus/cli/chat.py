@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -72,6 +73,7 @@ def chat(
     What comes through a pipe is added to the question, or is it. Ctrl-C stops the reply, Ctrl-D leaves the
     conversation.
     """
+    _speak_utf8()
     if context.invoked_subcommand is not None:
         return
     options: Options = context.obj
@@ -125,7 +127,6 @@ def _prompt(prompt: str | None) -> str | None:
     """The question of this call, with what came through a pipe; `None`: a person at a terminal will ask."""
     piped = ""
     if sys.stdin is not None and not sys.stdin.isatty():
-        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr] # what isn't text is refused below
         piped = sys.stdin.read()
     elif prompt is None and sys.stdin is not None:
         return None
@@ -137,6 +138,15 @@ def _prompt(prompt: str | None) -> str | None:
     if not asked.strip() or (prompt is not None and not prompt.strip()):
         raise UsageError("the question is empty", todo='ask one: aistratus chat "How do I stop the GPU?"')
     return asked
+
+
+def _speak_utf8() -> None:
+    """Pipes and files carry UTF-8, whatever this system takes for them otherwise (Windows: 256 characters)."""
+    if isinstance(sys.stdin, io.TextIOWrapper) and not sys.stdin.isatty():
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # what isn't text is refused below
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8")
 
 
 def _refuse_early(prompt: str, chosen: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from aistratus.cli.chat_terminal.text import clean
 from aistratus.cli.options import Options
 from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
@@ -49,7 +51,9 @@ def list_conversations(
         return
     console = shown.results(options)
     for one in kept:
-        console.print(f"{one.id[:SHOWN_ID]}  {moment(one.updated_at)}  {one.turns:>4}  {one.title}", markup=False)
+        console.print(
+            f"{one.id[:SHOWN_ID]}  {moment(one.updated_at)}  {one.turns:>4}  {clean(one.title)}", markup=False
+        )
     if not kept:
         shown.people(options).print("no conversation is kept here")
 
@@ -64,7 +68,7 @@ def show(context: typer.Context, which: Which = None) -> None:
     if options.json:
         shown.emit({"env": env, "conversation": document(about, turns)})
         return
-    print(markdown(about, turns), end="")
+    _put(markdown(about, turns))
 
 
 def search(
@@ -131,7 +135,7 @@ def export(
     if form == "json" or options.json:
         shown.emit({"env": env, "conversation": document(about, turns)})
         return
-    print(markdown(about, turns), end="")
+    _put(markdown(about, turns))
 
 
 # --- forms --------------------------------------------------------------------------------------------------------
@@ -201,11 +205,16 @@ def _stamp(at: float) -> str:
 
 def snippet(text: str, words: list[str]) -> str:
     """One line of a text, around the first of the words in it."""
-    line = " ".join(text.split())
+    line = clean(" ".join(text.split()))
     places = [at for word in words if (at := line.lower().find(word.lower())) >= 0]
     begin = max(0, min(places, default=0) - SNIPPET_CHARS // 3)
     shown = line[begin : begin + SNIPPET_CHARS]
     return ("…" if begin else "") + shown + ("…" if begin + SNIPPET_CHARS < len(line) else "")
+
+
+def _put(text: str) -> None:
+    """As it is into a pipe or a file; at a terminal nothing that a terminal would obey."""
+    sys.stdout.write(clean(text) if sys.stdout.isatty() else text)
 
 
 # --- the archive --------------------------------------------------------------------------------------------------

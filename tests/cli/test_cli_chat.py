@@ -52,6 +52,8 @@ def test_a_pipe_is_added_to_the_question(built: Built) -> None:
     assert (said.code, said.out.count("\n")) == (0, 1), said.words
     asked = built.person.run("chat", "show", "-o", "json").document["conversation"]["exchanges"][0]["prompt"]
     assert asked == "What is SQS?\n\na note: ünï 🙂"
+    narrow = built.person.with_variables(PYTHONIOENCODING="ascii")  # as a pipe on Windows, which knows 256 characters
+    assert "> a note: ünï 🙂" in narrow.run("chat", "show").out
 
 
 def test_what_was_said_is_listed_shown_found_exported_and_deleted(built: Built) -> None:
