@@ -16,7 +16,7 @@ from aistratus.cli.options import Options
 from aistratus.client.conversations import Archive
 from aistratus.client.talk import Talk
 from aistratus.core.errors import Failure
-from aistratus.settings import ModelSettings
+from aistratus.settings import ModelSettings, Settings
 
 
 def token() -> str:
@@ -35,7 +35,7 @@ def main() -> None:
     wanted = Wanted(
         env="local",
         go_on="-c" in flags,
-        model=lambda: ModelSettings(name="fake", context_tokens=512, temperature=0.0),
+        settings=lambda: Settings(model=ModelSettings(name="fake", context_tokens=512, temperature=0.0)),
         archive=lambda: told_archive("local"),
         connect=lambda: Line(address, token),
         command=other,

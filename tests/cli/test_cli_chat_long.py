@@ -17,7 +17,7 @@ from aistratus.cli.chat_line import Line
 from aistratus.cli.chat_terminal.program import Program, Wanted
 from aistratus.cli.chat_terminal.screen import TerminalScreen
 from aistratus.client.conversations import ANSWERED, Archive
-from aistratus.settings import ModelSettings
+from aistratus.settings import ModelSettings, Settings
 
 TURNS = 2_000
 WARM = 400
@@ -31,7 +31,7 @@ def test_two_thousand_turns_lose_nothing_and_keep_nothing_in_memory(tmp_path: Pa
     file = tmp_path / "long.sqlite3"
     wanted = Wanted(
         env="local",
-        model=lambda: ModelSettings(name="fake", context_tokens=2048),
+        settings=lambda: Settings(model=ModelSettings(name="fake", context_tokens=2048)),
         archive=lambda: (Archive(file), ""),
         connect=lambda: Line("http://door", lambda: "token", door.without_network()),
         command=lambda arguments: (0, ""),

@@ -22,7 +22,7 @@ from aistratus.cli.chat_terminal.program import Program, Wanted
 from aistratus.cli.chat_terminal.screen import TerminalScreen
 from prompt_toolkit.input import DummyInput
 from prompt_toolkit.output import DummyOutput
-program = Program(Wanted(env="local", model=None, archive=None, connect=None, command=None))
+program = Program(Wanted(env="local", settings=None, archive=None, connect=None, command=None))
 TerminalScreen(program, terminal_input=DummyInput(), terminal_output=DummyOutput())
 print(sorted(set({SLOW!r}) & set(sys.modules)))
 """

@@ -44,8 +44,10 @@ def resize(program: Program, argument: str) -> None:
     """/resize TYPE"""
     if not SHAPES.fullmatch(argument):
         raise Failure("the type is missing" if not argument else f"{argument!r} is no type", todo="/resize cpu or gpu")
-    _ask_api(program, lambda: program.api().change_node("resize", argument))
-    program.screen.say(f"the node changes to {argument}; a question in hand is given back and answered after that")
+    node = program.wanted.settings().node
+    shape = {"cpu": node.cpu_type, "gpu": node.gpu_types[0] if node.gpu_types else argument}.get(argument, argument)
+    _ask_api(program, lambda: program.api().change_node("resize", shape))
+    program.screen.say(f"the node changes to {shape}; a question in hand is given back and answered after that")
 
 
 def idle(program: Program, argument: str) -> None:

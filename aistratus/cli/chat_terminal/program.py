@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aistratus.client.conversations import Archive
     from aistratus.client.events import Done
     from aistratus.client.talk import Asked, Talk
-    from aistratus.settings import ModelSettings
+    from aistratus.settings import Settings
 
 SHOWN_EXCHANGES: Final = 10
 """Of an earlier conversation, when it goes on."""
@@ -44,7 +44,7 @@ class Wanted:
     """What the command line asked for, and how to get at what the conversation needs.
 
     Attributes:
-        model: the settings of the model; read after the prompt is on the screen.
+        settings: those of the env; read after the prompt is on the screen.
         archive: the env's conversations, and a sentence if they can't be kept.
         connect: the line to the API.
         command: runs another command of this program for the same env, and gives what it printed.
@@ -54,7 +54,7 @@ class Wanted:
     go_on: bool = False
     conversation: str | None = None
     chosen: Mapping[str, Any] = field(default_factory=dict)
-    model: Callable[[], ModelSettings]
+    settings: Callable[[], Settings]
     archive: Callable[[], tuple[Archive, str]]
     connect: Callable[[], Line]
     command: Callable[[list[str]], tuple[int, str]]
@@ -134,7 +134,7 @@ class Program:
         """
         from aistratus.client.talk import Talk
 
-        model = self.wanted.model()
+        model = self.wanted.settings().model
         archive, trouble = self.wanted.archive()
         if trouble:
             self.screen.say(trouble, "yellow")

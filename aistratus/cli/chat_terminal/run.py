@@ -40,7 +40,7 @@ def converse(
         go_on=go_on,
         conversation=conversation,
         chosen=chosen or {},
-        model=lambda: options().load().model,
+        settings=lambda: options().load(),
         archive=lambda: told_archive(env),
         connect=lambda: connect(options()),
         command=lambda arguments: other_command(_flags(options(), env), arguments),

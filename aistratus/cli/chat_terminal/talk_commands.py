@@ -47,7 +47,9 @@ def model(program: Program, argument: str) -> None:
             raise Failure(f"{name} isn't a number: {value!r}") from None
     _choose(talk, chosen)
     last = talk.last
-    name = (last.model if last else "") or program.wanted.model().name or "of this env; its replies tell its name"
+    name = (
+        (last.model if last else "") or program.wanted.settings().model.name or "of this env; its replies tell its name"
+    )
     told = [f"{key} {value}" for key, value in talk.choices.items() if key != "system"]
     window = f"window {talk.window.tokens} tokens"
     program.screen.say(f"model {name} · " + " · ".join([window, *told]))
