@@ -27,7 +27,7 @@ from aistratus.cli import (
     login,
     logs,
     model,
-    node_reach,
+    node_build,
     queue,
     secret,
     smoke,
@@ -129,7 +129,7 @@ app.add_typer(secret.app, name="secret")
 app.add_typer(iam.app, name="iam")
 app.add_typer(local.app, name="local")
 app.add_typer(queue.app, name="queue")
-app.add_typer(node_reach.app, name="node")  # the same as `node.app`, with what is registered there
+app.add_typer(node_build.app, name="node")  # the same as `node.app`, with what `node_reach` and this register there
 app.add_typer(user.app, name="user")
 app.add_typer(model.app, name="model")
 

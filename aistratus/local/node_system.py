@@ -97,6 +97,8 @@ def programs(instance_id: str, instance_type: str) -> dict[str, str]:
         "useradd": nothing,
         "id": nothing,
         "nvidia-smi": "#!/bin/sh\nexit 9\n",
+        "docker": "#!/bin/sh\necho 'an embedded machine has no Docker' >&2\nexit 1\n",
+        "cloud-init": nothing,
     }
 
 

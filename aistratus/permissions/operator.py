@@ -91,6 +91,12 @@ NEVER: Final[Mapping[str, frozenset[tuple[str, t.Thing]]]] = {
 }
 """What a command's own calls of an operation are never checked for: it changes a machine's type, not its groups."""
 
+BUILDING: Final = frozenset(
+    {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:DescribeImages", "ec2:DescribeInstanceAttribute",
+     "ec2:DescribeVolumes", "ssm:GetParameter"}
+)  # fmt: skip
+"""`node build` starts a machine and ends it, where images are built at all."""
+
 STATUS: Final = frozenset({"sqs:GetQueueAttributes", "dynamodb:GetItem"})
 """`status` asks the queues how full they are and the worker for its heartbeat; `up --wait` waits for the latter."""
 
@@ -149,7 +155,7 @@ def declared(stack: Stack) -> frozenset[str]:
 def operations(command: str, features: frozenset[str]) -> frozenset[str]:
     """The operations of a command on a stack that declares this (see `declared`)."""
     if command in ONLY:
-        return ONLY[command]
+        return ONLY[command] | (BUILDING if command == "node" and "Repository" in features else frozenset())
     single = frozenset[str]().union(*ONLY.values()) - ALSO_PROVISIONING
     shared = {name for name in OPERATIONS if _possible(name, features)} - PROGRAMS - single - LOCK - STATUS
     reads = {name for name in shared if READS.match(_verb(name))} | {"sqs:GetQueueAttributes"}

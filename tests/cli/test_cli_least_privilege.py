@@ -166,6 +166,7 @@ def _live(endpoint: str, person: Person) -> Life:
     _functions(endpoint)
     if "delivery" in Settings.model_fields:
         _deliver(endpoint, person)
+    run("node", "build", code=1)  # to the point where Docker is needed, and back
     roles, platform = _role_policies(endpoint), _platform(endpoint)
     policies = {command: printed(command) for command in COMMANDS} | roles
     run("down", "-y")

@@ -1,0 +1,169 @@
+"""The worker's image: built on a machine of its own, pushed to the env's repository, and the machine is ended.
+
+The builder is an instance with the key `build_runner`, which no stack declares: it lives for one build. Three things
+end it: whoever built, also when the build fails or is interrupted; its own clock after 50 minutes; the guard in AWS.
+What is left of it all the same is found by its tags, and `down` sweeps it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from aistratus.cloud import Cloud
+from aistratus.core.errors import Failure
+from aistratus.core.settle import Wait, until
+from aistratus.node.ssm import SsmTransport
+from aistratus.node.transport import on_node
+from aistratus.resources.calls import unless_gone
+from aistratus.resources.compute import Instance
+from aistratus.resources.instance_listing import INSTANCES, state_of
+from aistratus.resources.instance_start import start_first
+from aistratus.resources.instances import INSTANCE_GONE, find_instance
+
+KEY: Final = "build_runner"
+NEEDS: Final = ("subnet_public", "node_group", "build_runner_profile", "builder_images")
+"""What of the stack it stands on, by key."""
+
+TYPE: Final = "t3.medium"
+"""Two processors and 4 GiB: pip needs 1 GiB for the largest wheel, and nothing is compiled."""
+
+RUNNING: Final = Wait(what="the builder runs", within=300, first=0.5)
+WITHIN_S: Final = 2400.0
+"""Docker's installation, the base image, 150 MB of wheels and the push take ten minutes on a slow day."""
+
+NO_DOCKER: Final = 3
+"""The script's status where there is no Docker."""
+IMAGE: Final = re.compile(r"^image (\S+)$", re.M)
+
+_SCRIPT: Final = """set -euo pipefail
+exec > >(tee -a "${NODE_ROOT-}/var/log/build.log") 2>&1
+trap 'exec >&- 2>&-; wait '"$!" EXIT
+# The agent is there before the machine's first boot has ended, and Docker comes with that.
+if command -v cloud-init >/dev/null; then cloud-init status --wait >/dev/null || true; fi
+if ! said=$(docker info 2>&1 >/dev/null); then
+  echo "there is no Docker on this machine: ${said##*$'\\n'}"
+  exit NO_DOCKER
+fi
+cd FOLDER
+aws ecr get-login-password | docker login --username AWS --password-stdin "REGISTRY"
+if docker manifest inspect "IMAGE" >/dev/null 2>&1; then
+  echo "it is there already, built from the same worker"
+else
+  rm -rf context
+  python3 -m zipfile -e worker.zip context
+  docker build --tag "IMAGE" --file Dockerfile context
+  docker push --quiet "IMAGE"
+fi
+echo "image IMAGE"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is to be built.
+
+    ids: of what `NEEDS` names.
+    bundle: the worker's zip, and its SHA-256, which is the image's tag.
+    """
+
+    ids: Mapping[str, Mapping[str, str]]
+    image: str
+    bucket: str
+    log_group: str
+    dockerfile: bytes
+    bundle: bytes
+    tag: str
+
+
+def user_data(*, region: str, log_group: str) -> str:
+    """The builder's first boot."""
+    script = files("aistratus.node").joinpath("builder.sh").read_text(encoding="utf-8")
+    for name, value in {"BUILDER_REGION": region, "BUILDER_LOG_GROUP": log_group}.items():
+        if not re.fullmatch(r"[A-Za-z0-9._/-]+", value):
+            raise ValueError(f"{name} can't be {value!r}")
+        script = script.replace(f"{name}=''\n", f"{name}='{value}'\n", 1)
+    return script
+
+
+def build(aws: Cloud, work: Work, *, told: Callable[[str], None], heard: Callable[[str], None]) -> str:
+    """Builds and pushes the image; gives its name.
+
+    Args:
+        told: is told what is being waited for.
+        heard: is told the build's output as it comes.
+
+    Raises:
+        Failure: a builder is there already, or the build failed; nothing was pushed then.
+    """
+    want = _builder(aws, work)
+    if (there := find_instance(aws.fresh(), want)) is not None:
+        raise Failure(
+            f"the builder {there.id} is there already: another build is under way, or one has died",
+            todo="wait for its end, or end it with `aistratus node build --stop`",
+        )
+    try:
+        builder = start_first(aws, want, lambda cloud: find_instance(cloud, want)).id
+        told(f"the builder {builder} ({TYPE}) starts …")
+        until(RUNNING, lambda: _runs(aws, builder), clock=aws.clock)
+        return _build_on(SsmTransport(aws, builder, bucket=work.bucket, told=told), aws.region, work, heard)
+    finally:
+        stop(aws)
+
+
+def script(folder: str, image: str, region: str) -> str:
+    """What the builder does with the Dockerfile and the bundle in `folder`."""
+    text = _SCRIPT.replace("NO_DOCKER", str(NO_DOCKER)).replace("FOLDER", on_node(folder))
+    text = text.replace("REGISTRY", image.split("/")[0]).replace("IMAGE", image)
+    return f"export AWS_DEFAULT_REGION={region}\n{text}"
+
+
+def stop(aws: Cloud) -> list[str]:
+    """Ends every builder, without waiting for it; gives their ids. It is safe at any time, also after Ctrl-C."""
+    ended = [
+        thing["InstanceId"]
+        for key, thing in INSTANCES.left(aws.fresh())
+        if key == KEY and state_of(thing) != "shutting-down"
+    ]
+    for identity in ended:
+        unless_gone(INSTANCE_GONE, aws.ec2.terminate_instances, InstanceIds=[identity])
+    return ended
+
+
+def _builder(aws: Cloud, work: Work) -> Instance:
+    ids = work.ids
+    return Instance(
+        key=KEY,
+        image="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
+        type=TYPE,
+        subnets=(ids["subnet_public"]["id"],),
+        security_groups=(ids["node_group"]["id"],),
+        profile=ids["build_runner_profile"].get("name") or ids["build_runner_profile"]["id"],
+        user_data=user_data(region=aws.region, log_group=work.log_group),
+        shutdown_behavior="terminate",
+        public_ip=True,
+    )
+
+
+def _runs(aws: Cloud, identity: str) -> bool | None:
+    thing = INSTANCES.by_id(aws, identity)
+    if thing is not None and not INSTANCES.alive(thing):
+        raise Failure(f"the builder {identity} was ended before it ran", todo="run the command again")
+    return True if thing is not None and state_of(thing) == "running" else None
+
+
+def _build_on(builder: SsmTransport, region: str, work: Work, heard: Callable[[str], None]) -> str:
+    folder = f"/var/tmp/build-{work.tag[:12]}"  # noqa: S108 - root's own machine, for one build  # nosec B108
+    builder.put(work.dockerfile, f"{folder}/Dockerfile")
+    builder.put(work.bundle, f"{folder}/worker.zip")
+    done = builder.run(script(folder, work.image, region), within=WITHIN_S, heard=heard)
+    words = [line for line in done.out.splitlines() if line.strip()]
+    if done.code == NO_DOCKER:
+        raise Failure(f"no image was built: {words[-1] if words else 'there is no Docker'}")
+    made = IMAGE.findall(done.out)
+    if done.code != 0 or not made:
+        raise Failure(f"no image was built (status {done.code}): {words[-1] if words else 'the builder said nothing'}")
+    return str(made[-1])
