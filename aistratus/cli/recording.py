@@ -52,7 +52,7 @@ def after_up(session: Session, changes: Iterable[Change], seconds: float, consol
             spending.write_tariff(aws, after)
         if "node" in there and there["node"].action != "unchanged":
             thing = INSTANCES.pick(aws, "node")
-            if thing is not None and state_of(thing) in ("pending", "running"):
+            if thing is not None:
                 power.seen(aws, thing)
     except Exception as error:  # noqa: BLE001 - the stack is up, whatever becomes of its record
         console.print(f"what it costs couldn't be written down: {explain(error)}", markup=False)

@@ -78,8 +78,7 @@ def stop(aws: Cloud, identity: str) -> None:
     """
     before = _now(aws, identity)
     started_at = before["LaunchTime"]
-    if state_of(before) in ("pending", "running"):
-        power.seen(aws, before)
+    power.seen(aws, before)
 
     def stopped() -> bool | None:
         thing = _now(aws, identity)
@@ -113,7 +112,7 @@ def start(aws: Cloud, identity: str) -> None:
     if step(AWAKE, state_of(thing), thing["InstanceType"]) is Do.START:
         _start(aws, thing)
         boots.started(aws, thing["InstanceType"])
-    power.seen(aws, _now(aws, identity))
+        power.seen(aws, _now(aws, identity))
 
     def running() -> bool | None:
         now = _now(aws, identity)

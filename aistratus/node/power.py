@@ -12,13 +12,15 @@ from contextlib import suppress
 from aistratus import wire
 from aistratus.cloud import Cloud
 from aistratus.resources.ec2 import Thing
+from aistratus.resources.instance_listing import state_of
 
 BY = "operator"
 
 
 def seen(aws: Cloud, thing: Thing) -> None:
-    """Says that this instance runs."""
-    _leave(aws, sign(wire.SEEN, thing, _now_ms()))
+    """Says that this instance runs, if it does: of one that is off, LaunchTime is that of an earlier start."""
+    if state_of(thing) in ("pending", "running"):
+        _leave(aws, sign(wire.SEEN, thing, _now_ms()))
 
 
 def stopped(aws: Cloud, thing: Thing) -> None:
