@@ -120,6 +120,7 @@ class Control:
         if state == "running":
             self._asked(ec2.stop_instances, deadline, found)
             self._forget_attempt(deadline)
+            self.waker.record(wire.STOP, found["InstanceId"], type_, deadline)
             state = STOPPING
         return {"state": state, "type": type_}
 
@@ -136,6 +137,7 @@ class Control:
         if state == "running":
             self._asked(ec2.stop_instances, deadline, found)
             self._forget_attempt(deadline)
+            self.waker.record(wire.STOP, found["InstanceId"], found["InstanceType"], deadline)
         elif state == STOPPED:
             return {**_told(self.waker.ensure_awake(deadline)), "type": type_}
         return {"state": CHANGING, "type": type_}

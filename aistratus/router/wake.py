@@ -279,7 +279,7 @@ class Waker:
             type_ = _reshape(ec2, instance_id, wanted, deadline)
         type_ = self._start_somehow(ec2, instance_id, type_, deadline)
         self._count_start(instance_id)
-        self._record_start(instance_id, type_, deadline)
+        self.record(wire.START, instance_id, type_, deadline)
         self._note_start(type_, deadline)
         if wanted:
             self._shape_is_done(deadline)
@@ -322,10 +322,10 @@ class Waker:
         except AwsError as error:  # this boot then teaches nothing
             log.write(level="error", event="wake", error=str(error))
 
-    def _record_start(self, instance_id: str, kind: str, deadline: Deadline) -> None:
-        """For the meter. Without it the guard tells the start some minutes later, so it isn't worth a prompt."""
+    def record(self, verb: str, instance_id: str, kind: str, deadline: Deadline) -> None:
+        """A start or stop, for the meter. The guard tells it some minutes later too, so it isn't worth a request."""
         now, brief = self.clock.ms(), Deadline(self.clock, min(deadline.ends, self.clock.monotonic() + 1))
-        sign = wire.Sign(verb=wire.START, instance=instance_id, since_ms=now, at_ms=now, type=kind, by="router")
+        sign = wire.Sign(verb=verb, instance=instance_id, since_ms=now, at_ms=now, type=kind, by="router")
         try:
             self.table.leave(sign, brief)
         except AwsError as error:

@@ -72,6 +72,8 @@ def test_the_node_is_stopped_and_started_and_both_again_without_harm(
     for _ in range(2):
         assert order(function, operator, {"action": "start"}).body["node"]["state"] == "starting"
     assert state(stack, instance) in ("pending", "running")
+    record = stack.item(wire.power_pk(int(time.time() * 1000))) or {}
+    assert {name.partition("_")[0] for name in record if instance.replace("-", "_") in name} == {wire.START, wire.STOP}
 
 
 def test_a_change_of_type_is_carried_on_by_whoever_looks_next(

@@ -70,7 +70,7 @@ def test_it_becomes_another_type_and_is_left_so_by_up(aws: Cloud, engine: Engine
     assert engine.differences(*bare()) == {}, "the declared type counts for a new node only"
     before = engine.meter.write
     assert change(aws, GPU) == Outcome(GPU)
-    assert engine.meter.write == before + 3, "but for notes in the table, doing it again changes nothing"
+    assert engine.meter.write == before + 2, "but for notes in the table, doing it again changes nothing"
     assert change(aws, CPU, wake=False) == Outcome(CPU)
     assert (type_of(aws), state(aws, node)) == (CPU, "stopped")
 
