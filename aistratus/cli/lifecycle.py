@@ -172,8 +172,9 @@ def down(
             run = Run(session.stack, session.cloud.fresh(), session.ledger, session.clock, session.stop, ticker)
             outcome = run.down(found, keep_data=keep_data)
     seconds = session.clock.now() - begun
+    spent = after_down(session, records, console) if outcome.ok and not outcome.interrupted else None
     if options.json:
-        show.report(session, "down", outcome.changes, seconds=seconds, leftovers=outcome.left)
+        show.report(session, "down", outcome.changes, seconds=seconds, leftovers=outcome.left, spent=spent)
     if outcome.interrupted:
         raise cut_short(outcome, "aistratus down", session.lost)
     _tell_lost(session)
@@ -186,7 +187,6 @@ def down(
         what += [_failures(outcome)] if outcome.failures else []
         what += sorted({f"couldn't be listed: {explain(error)}" for error in outcome.unlisted})
         raise Failure("; ".join(what), todo="mend that and run `aistratus down` again", reported=True)
-    after_down(session, records, console)
     _conclude_down(session, outcome, seconds)
 
 

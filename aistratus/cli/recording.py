@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aistratus import spending, wire
 from aistratus.cli.quotes import monthly
@@ -95,10 +95,14 @@ def before_down(session: Session, console: Console) -> Records | None:
     return records
 
 
-def after_down(session: Session, records: Records | None, console: Console) -> None:
-    """Keeps the record to its end, and says what the stack has cost from its first to its last second."""
+def after_down(session: Session, records: Records | None, console: Console) -> dict[str, Any] | None:
+    """Keeps the record to its end, and says what the stack has cost from its first to its last second.
+
+    Returns:
+        The same for programs; `None` where nothing was written down.
+    """
     if records is None or records.first_ms is None:
-        return
+        return None
     now_ms = int(time.time() * 1000)
     ended = _ended(replace(records, now_ms=now_ms), now_ms)
     with suppress(OSError):  # it was kept a moment ago
@@ -113,6 +117,12 @@ def after_down(session: Session, records: Records | None, console: Console) -> N
         f"tax and traffic{less}",
         markup=False,
     )
+    return {
+        "eur": None if told is None else round(float(told), 6),
+        "since": _moment(first_ms),
+        "until": _moment(now_ms),
+        "unknown": sorted(bill.unknown),
+    }
 
 
 def _ended(records: Records, now_ms: int) -> Records:

@@ -195,9 +195,19 @@ def left(found: Iterable[Found]) -> list[dict[str, Any]]:
 
 
 def report(
-    session: Session, command: str, changes: Iterable[Change], *, seconds: float, leftovers: Iterable[Found] = ()
+    session: Session,
+    command: str,
+    changes: Iterable[Change],
+    *,
+    seconds: float,
+    leftovers: Iterable[Found] = (),
+    spent: Mapping[str, Any] | None = None,
 ) -> None:
-    """The JSON document of `plan`, `up` and `down`."""
+    """The JSON document of `plan`, `up` and `down`.
+
+    Args:
+        spent: what the stack has cost, where it has just been taken down.
+    """
     identity, quotes, changes = session.cloud.identity, session.quotes, list(changes)
     cost = quotes.saved(changes) if command == "down" else quotes.total(changes)
     emit(
@@ -211,6 +221,7 @@ def report(
             "calls": {"read": session.meter.read, "write": session.meter.write},
             "seconds": round(seconds, 3),
             "left": left(leftovers),
+            **({"spent": spent} if spent else {}),
         }
     )
 

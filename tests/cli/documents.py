@@ -27,6 +27,7 @@ COST = table(idle_month_eur=MAYBE_EUROS, active_hour_eur=MAYBE_EUROS)
 ACTIONS = ["create", "update", "replace", "delete", "unchanged", "failed", "blocked", "retained"]
 
 REPORT = document(
+    ("spent",),
     command={"enum": ["plan", "up", "down"]},
     env=TEXT,
     account=MAYBE_TEXT,
@@ -51,6 +52,7 @@ REPORT = document(
     calls=table(read=COUNT, write=COUNT),
     seconds=SECONDS,
     left={"type": "array", "items": table(key=TEXT, kind=TEXT, id=TEXT)},
+    spent=table(eur=MAYBE_EUROS, since=TEXT, until=TEXT, unknown={"type": "array", "items": TEXT}),
 )
 
 STATUS = document(
@@ -200,7 +202,7 @@ PICTURE = document(env=TEXT, form={"enum": ["mermaid", "dot", "svg"]}, picture=T
 
 ERROR = document(error=table(kind=TEXT, what={"type": "string", "minLength": 1}, todo=TEXT))
 
-COST = {
+SPENDING = {
     "type": "object",
     "required": ["schema", "env", "currency", "since", "until", "limit", "kill", "metered", "billed", "forecast",
                  "per_hour", "running", "resources", "days"],

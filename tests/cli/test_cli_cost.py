@@ -16,7 +16,7 @@ import fastjsonschema
 import pytest
 from cli_parts import REGION, Said, client, eventually, node_state, program
 from conftest import Built
-from documents import COST
+from documents import SPENDING
 
 from aistratus import wire
 from aistratus.costs import meter
@@ -106,7 +106,7 @@ def test_an_env_that_is_down_costs_nothing_unless_a_machine_of_it_runs(endpoint:
 
 def test_what_it_shows_adds_up_in_every_form(built: Built, tmp_path: Path) -> None:
     document = built.person.run("cost", "-o", "json").document
-    fastjsonschema.validate(COST, document)
+    fastjsonschema.validate(SPENDING, document)
     assert document["metered"]["unknown"] == []
     assert document["running"] and document["per_hour"] > 0
     by_resource = sum(line["amount"] for line in document["resources"])
