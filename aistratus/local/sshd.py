@@ -8,6 +8,7 @@ with the node's environment, like a command of Systems Manager. Each connection 
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import logging
@@ -124,7 +125,8 @@ class Sshd:
 
     def close(self) -> None:
         """Ends the connections with whatever runs in them, and listens no longer."""
-        self._listening.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # not every system knows this for a socket that listens
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         with self._lock:
             connections, self._connections = self._connections, []

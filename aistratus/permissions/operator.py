@@ -87,9 +87,10 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
 """What single commands do that don't look at the whole stack."""
 
 NEVER: Final[Mapping[str, frozenset[tuple[str, t.Thing]]]] = {
-    "node": frozenset({("ec2:ModifyInstanceAttribute", t.SECURITY_GROUP)}),
+    "node": frozenset({("ec2:ModifyInstanceAttribute", t.SECURITY_GROUP), ("ec2:RunInstances", t.KEY_PAIR)}),
 }
-"""What a command's own calls of an operation are never checked for: it changes a machine's type, not its groups."""
+"""What a command's own calls of an operation are never checked for: it changes a machine's type, not its groups, and
+starts a builder, to which no key leads."""
 
 BUILDING: Final = frozenset(
     {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:DescribeImages", "ec2:DescribeInstanceAttribute",
