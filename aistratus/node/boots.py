@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from typing import Final
 
 from aistratus import wire
 from aistratus.cloud import Cloud
 
+KEPT_S: Final = 3_600
+"""The note's time to live, as the router gives it (`router/wake.py`); it is read until the boot is over."""
+
 
 def started(aws: Cloud, type_: str) -> None:
     """Notes the moment of a start; without the note this boot teaches nothing."""
-    values = {":now": int(time.time() * 1000), ":type": type_}
+    now = time.time()
+    values = {":now": int(now * 1000), ":type": type_, ":end": int(now) + KEPT_S}
     with suppress(Exception):  # no table, no permission, no network: the start counts, not its note
         aws.dynamodb.update_item(
             TableName=aws.name("jobs"),
             Key=wire.pack({"pk": wire.WAKE_PK}),
-            UpdateExpression="SET started_ms = :now, #type = :type",
+            UpdateExpression="SET started_ms = :now, #type = :type, expires_at = :end",
             ExpressionAttributeNames={"#type": "type"},
             ExpressionAttributeValues=wire.pack(values),
         )

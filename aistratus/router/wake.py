@@ -201,7 +201,8 @@ class Waker:
                     "reason": "",
                     "expires_at": now // 1000 + WAKE_KEPT_S,
                 },
-                condition="attribute_not_exists(#pk) OR #at_ms <= :before",
+                # Without `at_ms` it is the note of a start by hand.
+                condition="attribute_not_exists(#at_ms) OR #at_ms <= :before",
                 operands={"before": now - wire.WAKE_AGAIN_S * 1000},
             )
         except ConditionFailed as taken:

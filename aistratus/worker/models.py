@@ -112,9 +112,11 @@ class Models:
         place = {"TableName": self._settings.jobs_table, "Key": wire.pack({"pk": wire.MODEL_PK})}
         item = wire.unpack(self._clients.dynamodb.get_item(**place).get("Item", {}))
         wanted = str(item.get("sha256", ""))
+        if wanted == self._own.spec.sha256:  # chosen by its hash or by not choosing: it is the same file
+            wanted = ""
         if wanted == self._asked or (wanted and not wire.is_sha256(wanted)):
             return
-        choice = _chosen(self._settings, item) if wanted and wanted != self._own.spec.sha256 else self._own
+        choice = _chosen(self._settings, item) if wanted else self._own
         self.refused = None
         try:
             self._fetch(choice)

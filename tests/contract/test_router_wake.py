@@ -211,6 +211,15 @@ def test_a_change_of_shape_whose_command_died_is_carried_out_by_the_next_prompt(
     assert (stack.item(wire.SHAPE_PK) or {})["type"] == "", "and is over"
 
 
+def test_the_note_of_a_start_by_hand_keeps_nobody_from_waking_the_node(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    instance = stack.node()
+    stack.put({"pk": wire.WAKE_PK, "started_ms": int(time.time() * 1000), "type": "t3.small"})
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert state(stack, instance) in ("pending", "running")
+
+
 def test_a_type_that_settings_do_not_name_is_never_made(function: Function, stack: Stack, alice: str) -> None:
     instance = stack.node()
     stack.put({"pk": wire.SHAPE_PK, "type": "p5.48xlarge", "expires_at": int(time.time()) + 60})
