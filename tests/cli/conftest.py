@@ -63,6 +63,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     yield Built(person, person.run("local", "start", "-q").out.strip(), first)
     last = person.run("down")
     assert "0 resources left, €0.00 a month" in last.out, last.words
+    assert "this stack cost" in last.out, last.words
     assert "it wasn't running" in person.run("local", "stop").out
 
 

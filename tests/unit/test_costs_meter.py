@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aistratus import wire
+from aistratus import spending, wire
 from aistratus.costs import meter
 from aistratus.costs.meter import HOUR_MS, Burst, Line, Standing, Stretch, Tariff
 from aistratus.costs.spans import Span, spans
@@ -277,3 +278,13 @@ def test_a_tariff_is_read_as_it_was_written() -> None:
     assert Tariff.read(wire.unpack(wire.pack(tariff.document()))) == tariff
     assert tariff.changed(Standing(END, {"odd": Line(month=None)}, None)) is tariff
     assert Tariff.read({}) == Tariff()
+
+
+def test_what_is_kept_over_down_costs_the_same_afterwards_and_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
+    signs = (start(NOON), replace(seen(NOON, NOON + HOUR_MS), busy_ms=5), stop(NOON + HOUR_MS))
+    records = spending.Records(END, TARIFF.changed(Standing(END, {})), signs, running=frozenset())
+    file = tmp_path / "cost" / "env.json"
+    spending.keep(file, records)
+    assert spending.kept(file, END) == records
+    file.write_text(file.read_text()[:-9])
+    assert spending.kept(file, END) is None
