@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,11 @@ def plain_environment(home: Path) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     # Nobody asks an instance for credentials that isn't one; without this a laptop waits two seconds for nothing.
     return kept | {"HOME": str(home), "PATH": path, "AWS_EC2_METADATA_DISABLED": "true", "TERM": "dumb"}
+
+
+def _hear_ctrl_c() -> None:
+    """Whoever starts the tests in the background of a shell has SIGINT ignored, and so would the commands."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,12 @@ class Person:
         """The command, still running."""
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            [program(), *arguments], env=self.environment, cwd=self.home, text=True, **(streams | options)
+            [program(), *arguments],
+            env=self.environment,
+            cwd=self.home,
+            text=True,
+            preexec_fn=_hear_ctrl_c,
+            **(streams | options),
         )
 
     def run(self, *arguments: str, typed: str = "") -> Said:
