@@ -151,7 +151,8 @@ def _live(endpoint: str, person: Person) -> Life:
     run("cost", "--check", "--kill", "--limit", "0.000001", code=4)
     run("cost", "resume", "-y", "--up-to", "99")
     tags = _tags(endpoint)
-    _asleep(endpoint)
+    run("node", "start")
+    _asleep(endpoint, person, api)
     _reshape_later(endpoint)
     elsewhere = Person(person.home / "elsewhere", person.variables)  # where there is no token yet
     elsewhere.home.mkdir()
@@ -220,12 +221,17 @@ def _tags(endpoint: str) -> dict[str, dict[str, str]]:
     return dict(tags)
 
 
-def _asleep(endpoint: str) -> None:
-    """Stops the node, as its idle guard would."""
-    ec2 = client(endpoint, "ec2")
-    found = ec2.describe_instances(Filters=[{"Name": "tag:Env", "Values": [ENV]}])["Reservations"]
-    ec2.stop_instances(InstanceIds=[one["InstanceId"] for entry in found for one in entry["Instances"]])
+def _asleep(endpoint: str, person: Person, api: str) -> None:
+    """Stops the node by the API, as an operator does."""
+    with urllib.request.urlopen(_as_operator(person, f"{api}/stop", method="POST")) as answer:
+        assert answer.status == 202
     assert eventually(lambda: node_state(endpoint, ENV), lambda state: state == "stopped") == "stopped"
+
+
+def _as_operator(person: Person, url: str, **options: Any) -> urllib.request.Request:
+    (kept,) = (person.home / ".local/state/aistratus/tokens").rglob("*.json")
+    token = json.loads(kept.read_text())["access"]
+    return urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}, **options)
 
 
 def _reshape_later(endpoint: str) -> None:
@@ -236,10 +242,7 @@ def _reshape_later(endpoint: str) -> None:
 
 def _deep_health(person: Person, api: str) -> None:
     """What an operator may ask the router: how everything behind it is."""
-    (kept,) = (person.home / ".local/state/aistratus/tokens").rglob("*.json")
-    token = json.loads(kept.read_text())["access"]
-    asked = urllib.request.Request(f"{api}/health?deep=1", headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(asked) as answer:
+    with urllib.request.urlopen(_as_operator(person, f"{api}/health?deep=1")) as answer:
         assert answer.status == 200
 
 
