@@ -234,14 +234,11 @@ User=aistratus
 EnvironmentFile=$HOME_DIR/worker.env
 Environment=PYTHONPATH=$release AWS_METADATA_SERVICE_TIMEOUT=2 AWS_METADATA_SERVICE_NUM_ATTEMPTS=15
 ExecStart=$release/venv/bin/python -m aistratus.worker
-# With 64 it asks for the machine to be switched off: there is nothing to do. "+" leaves that to root.
+# By 64 the worker asks for the machine to be switched off (wire.POWER_OFF): there is nothing to do. "+" is root, who may.
 ExecStopPost=+/bin/sh -c 'test "\$\$EXIT_STATUS" != 64 || systemctl --no-block poweroff'
 RestartPreventExitStatus=64
 Restart=always
 RestartSec=1
-# By this status the worker asks for the machine to be switched off (wire.POWER_OFF); only root may do that.
-RestartPreventExitStatus=64
-ExecStopPost=+/bin/sh -c 'if [ "\$\$EXIT_STATUS" = 64 ]; then systemctl --no-block poweroff; fi'
 StandardOutput=append:$LOG_DIR/worker.log
 StandardError=inherit
 NoNewPrivileges=yes
