@@ -319,7 +319,8 @@ def _pools(clients: Mapping[str, Any]) -> Iterator[Thing]:
         tags = described.get("UserPoolTags", {})
         parent = ("user pool", pool)
         if domain := described.get("Domain"):
-            yield Thing(kind="domain", id=domain, name=domain, parent=parent)
+            # Its last part is made of the env's name: another one in each env.
+            yield Thing(kind="domain", id=domain, name=re.sub(r"[0-9a-f]{12}$", "*", domain), parent=parent)
         yield Thing(kind="user pool", id=pool, name=listed["Name"], tags=tags)
         for client in _pages(cognito, "list_user_pool_clients", "UserPoolClients", UserPoolId=pool):
             about = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client["ClientId"])["UserPoolClient"]
