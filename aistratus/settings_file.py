@@ -53,7 +53,7 @@ def read_file(file: Path | None) -> tuple[str, dict[str, Any]]:
 
 
 def env_of(flag: str | None, config: Path | None, environ: Mapping[str, str], start: Path) -> str | None:
-    """The env that `aistratus.settings.load` would choose; `None` for a name that it would refuse.
+    """The env that `settings_load.load` would choose; `None` for a name that it would refuse.
 
     Raises:
         UsageError: the file can't be read.

@@ -8,7 +8,7 @@ from aistratus.cli.session import shipped
 from aistratus.permissions import COMMANDS, operator
 from aistratus.policies import Names
 from aistratus.resources.iam import Role
-from aistratus.settings import load
+from aistratus.settings_load import load
 from aistratus.stack import describe
 
 NAMES = Names("aws", "123456789012", "eu-central-1", "prod")

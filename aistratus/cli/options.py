@@ -70,7 +70,7 @@ class Options:
 
     def load(self) -> Settings:
         """The settings of this call."""
-        from aistratus.settings import load
+        from aistratus.settings_load import load
 
         return load(
             config=self.config,

@@ -223,7 +223,7 @@ def _settings(options: Options, file: Path, env: str, *, told_as: Path | None = 
     Raises:
         UsageError: they are wrong; told of `told_as` where `file` is only a draft of it.
     """
-    from aistratus.settings import load
+    from aistratus.settings_load import load
 
     defaults = options.embedded.defaults() if options.embedded else None
     try:

@@ -14,7 +14,7 @@ from aistratus.cli.session import shipped
 from aistratus.core.graph import Stack
 from aistratus.permissions import Need, asked, operator
 from aistratus.policies import Document, Names
-from aistratus.settings import load
+from aistratus.settings_load import load
 from aistratus.stack import describe
 from aistratus.trace import READS
 

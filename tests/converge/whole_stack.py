@@ -22,7 +22,7 @@ from aistratus.node.keys import public_key
 from aistratus.package import Package
 from aistratus.policies import Names
 from aistratus.resources.parameters import SsmStore
-from aistratus.settings import load
+from aistratus.settings_load import load
 from aistratus.stack import Shipped, describe
 from aistratus.trace import Meter
 

@@ -18,7 +18,7 @@ from aistratus.core.plan import Action, Change
 from aistratus.core.resource import Found, Resource
 from aistratus.costs.prices import Rate, packaged
 from aistratus.resources.compute import Instance
-from aistratus.settings import load
+from aistratus.settings_load import load
 
 QUOTES = Quotes("eu-central-1", Rate(Decimal(1), date(2025, 1, 1)), packaged())
 STACK = described(load(environ={}, flags={"env": "dev", "region": "eu-central-1"}))

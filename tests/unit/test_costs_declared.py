@@ -15,7 +15,7 @@ from aistratus.costs.declared import UNKNOWN, as_it_is, cost, given_away, total
 from aistratus.costs.prices import packaged
 from aistratus.costs.uses import FREE, METERED, TAKES, runs_a_month, takes
 from aistratus.resources.compute import Instance
-from aistratus.settings import load
+from aistratus.settings_load import load
 
 REGION = "eu-central-1"
 PRICES = packaged()

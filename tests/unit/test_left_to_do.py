@@ -15,7 +15,7 @@ from aistratus.cli.session import described
 from aistratus.core.plan import Change, Plan, Survey
 from aistratus.core.resource import Found
 from aistratus.resources.budgets import Budget
-from aistratus.settings import load
+from aistratus.settings_load import load
 
 BUDGET = Budget(key="budget", name="monthly", limit_usd=20, counted={}, notices={})
 

@@ -13,7 +13,7 @@ from aistratus.core.graph import Stack
 from aistratus.core.resource import Ref, Resource
 from aistratus.pictures import Form, draw
 from aistratus.pictures.svg import HEIGHT
-from aistratus.settings import load
+from aistratus.settings_load import load
 
 FORMS: tuple[Form, ...] = ("mermaid", "dot", "svg")
 STACK = described(load(environ={}, flags={"env": "dev"}))

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from aistratus.cli.init import commented
 from aistratus.core.errors import UsageError
-from aistratus.settings import ModelSettings, Section, Settings, _line, load
+from aistratus.settings import ModelSettings, Section, Settings
+from aistratus.settings_load import _line, load
 
 ROOT = Path(__file__).parents[2]
 
