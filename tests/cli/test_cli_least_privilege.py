@@ -569,7 +569,7 @@ def test_every_call_is_allowed_and_nothing_is_superfluous(life: Life, judge: Jud
             for (need, context), pieces in zip(needed, allowing, strict=True)
             if not pieces
         ]
-        only_ours = {need.action for need, _ in all_needed} - {need.action for need, _ in needed}
+        only_ours = {need.action for need, context in all_needed if (need, context) not in needed}
         told += [
             f"{caller}: nothing needs {what}"
             for what in _unneeded(policy, needed, allowing)
