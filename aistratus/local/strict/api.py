@@ -87,7 +87,7 @@ def domain_taken(cloud: Cloud, delays: Delays) -> None:
 @book.rule(
     "domain-name",
     code="InvalidParameterException",
-    source="https://github.com/aws-amplify/amplify-cli/issues/3854",
+    source="https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-user-pools-assign-domain-prefix.html",
 )
 def domain_name(cloud: Cloud, delays: Delays) -> None:
     """A prefix is a label of a host name, without words that would make it look like AWS's own."""
