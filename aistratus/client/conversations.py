@@ -254,7 +254,8 @@ class Archive:
         if not found:
             both = " AND ".join(["(prompt || char(10) || reply) LIKE ? ESCAPE '!'"] * len(words))
             patterns = ["%" + _escaped(word) + "%" for word in words]
-            query = f"SELECT * FROM turns WHERE {both} ORDER BY id DESC LIMIT ?"  # noqa: S608 - question marks only
+            # `both` holds question marks only.
+            query = f"SELECT * FROM turns WHERE {both} ORDER BY id DESC LIMIT ?"  # noqa: S608  # nosec B608
             found = {row["id"]: row for row in self._read(query, *patterns, most)}
         return [_exchange(found[number]) for number in sorted(found, reverse=True)]
 
