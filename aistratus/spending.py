@@ -12,6 +12,8 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +44,7 @@ class Records:
     stopped: the mark that keeps the node off; empty without one.
     resumed: up to where an operator has resumed; empty if nobody has.
     account: whose it is; empty where nobody has written it down.
+    told: what the last daily summary told; empty if there was none.
     """
 
     now_ms: int
@@ -52,6 +55,7 @@ class Records:
     stopped: Mapping[str, Any] = field(default_factory=dict)
     resumed: Mapping[str, Any] = field(default_factory=dict)
     account: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def spans(self) -> list[Span]:
@@ -84,7 +88,7 @@ def read(dynamodb: Any, table: str, since_ms: int, now_ms: int | None = None) ->
         dynamodb: boto3's client.
     """
     now_ms = int(time.time() * 1000) if now_ms is None else now_ms
-    marks = (wire.STANDS_PK, wire.METER_PK, wire.BUDGET_PK, wire.RESUMED_PK, wire.HEARTBEAT_PK)
+    marks = (wire.STANDS_PK, wire.METER_PK, wire.BUDGET_PK, wire.RESUMED_PK, wire.HEARTBEAT_PK, wire.SUMMARY_PK)
     # What is on at the first moment may have begun on the day before, and then was seen since.
     keys = dict.fromkeys([*marks, *_days(since_ms - DAY_MS, now_ms)])
     try:
@@ -123,6 +127,7 @@ def _records(items: Mapping[str, Mapping[str, Any]], now_ms: int) -> Records:
         stopped=lasting(wire.BUDGET_PK),
         resumed=lasting(wire.RESUMED_PK),
         account=str(items.get(wire.STANDS_PK, {}).get("account", "")),
+        told=items.get(wire.SUMMARY_PK, {}),
     )
 
 
@@ -146,6 +151,34 @@ def write_tariff(aws: Cloud, tariff: Tariff) -> None:
     """Writes down what stands and what it costs, for the guard and for every later count."""
     item = {"pk": wire.STANDS_PK, "account": aws.account, "region": aws.region, **tariff.document()}
     aws.dynamodb.put_item(TableName=aws.name("jobs"), Item=wire.pack(item))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What AWS's budget says of this month, half a day late.
+
+    usd: `None`: nothing, or nothing that may be trusted.
+    note: why it mayn't; empty otherwise.
+    """
+
+    usd: Decimal | None = None
+    note: str = ""
+
+
+def counted(budget: Mapping[str, Any], records: Records) -> Counted:
+    """What a budget, as DescribeBudget shows it, says of the month of these records.
+
+    On a month's first day (UTC) AWS may still tell the last month's figure. So on that day one counts only if it lies
+    below what the last summary told of the month before; without one none does.
+    """
+    actual = budget.get("CalculatedSpend", {}).get("ActualSpend")
+    usd = Decimal(actual["Amount"]) if actual else None
+    today, told = datetime.fromtimestamp(records.now_ms / 1000, UTC), records.told
+    before = f"{today - timedelta(days=1):%Y-%m}"
+    known = str(told.get("day", "")).startswith(before) and float(told.get("usd", 0)) > 0
+    if usd and today.day == 1 and (not known or meter.of_last_month(told, f"{today:%Y-%m}", float(usd))):
+        return Counted(None, "AWS's own figure may still be last month's and isn't counted today")
+    return Counted(usd)
 
 
 def usage(dynamodb: Any, table: str, begin_ms: int, end_ms: int) -> Iterator[Usage]:

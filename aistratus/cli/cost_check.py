@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aistratus.core.errors import Failure
-from aistratus.spending import Records
+from aistratus.spending import Counted, Records
 
 if TYPE_CHECKING:
     from aistratus.cli.options import Options
@@ -112,8 +112,8 @@ def _look(options: Options, settings: Settings) -> _Found:
     if now_ms - int(records.metered.get("at_ms", 0)) > LOOKED_MS:
         running = _running(clients, settings)
         records = replace(records, signs=(*records.signs, *running), running=frozenset(one.instance for one in running))
-    counted, note = _counted(clients, settings, records)
-    return _Found(records, counted, note)
+    counted = _counted(clients, settings, records)
+    return _Found(records, counted.usd, counted.note)
 
 
 def _tried(call: Callable[[], T]) -> T:
@@ -145,18 +145,19 @@ def _running(clients: Clients, settings: Settings) -> list[Any]:
     return [sign(wire.SEEN, thing, int(time.time() * 1000)) for thing in things]
 
 
-def _counted(clients: Clients, settings: Settings, records: Records) -> tuple[Decimal | None, str]:
+def _counted(clients: Clients, settings: Settings, records: Records) -> Counted:
     """What the env's budget says of this month: free to ask, half a day late, nothing before its tags are activated."""
+    from aistratus import spending
+
     if not records.account:
-        return None, ""
+        return Counted()
     name = f"tinyllama-{settings.env}-monthly"
     try:
         budgets = clients.get("budgets", retries=False)
         answer = budgets.describe_budget(AccountId=records.account, BudgetName=name)["Budget"]
     except Exception:  # noqa: BLE001 - a second opinion; ours stands without it
-        return None, "AWS's own figure couldn't be read"
-    actual = answer.get("CalculatedSpend", {}).get("ActualSpend")
-    return (Decimal(actual["Amount"]) if actual else None), ""
+        return Counted(None, "AWS's own figure couldn't be read")
+    return spending.counted(answer, records)
 
 
 def _down(settings: Settings, region: str | None, now_ms: int) -> _Found:

@@ -24,7 +24,7 @@ from aistratus.node import power
 from aistratus.pictures.bars import Day
 from aistratus.private import make_private
 from aistratus.resources.instance_listing import INSTANCES, state_of
-from aistratus.spending import Records
+from aistratus.spending import Counted, Records
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
@@ -40,7 +40,7 @@ class Report:
     """USD everywhere; `money` turns them into what people see.
 
     begin_ms: since when; the month's begin unless somebody asked for another time.
-    counted_usd: what AWS's budget says of this month, `None` where it says nothing; `counted` tells how to take it.
+    counted: what AWS's budget says of this month.
     """
 
     env: str
@@ -54,7 +54,7 @@ class Report:
     hour: Bill
     limit_eur: Decimal
     kill_eur: Decimal
-    counted_usd: Decimal | None
+    counted: Counted
     billed: Billed | None
     kinds: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,7 +105,7 @@ def gather(session: Session, *, since: date | None, currency: Currency, ask: boo
         hour=meter.per_hour(made, now_ms),
         limit_eur=Decimal(str(budget.limit_eur)),
         kill_eur=Decimal(str(budget.kill_eur)),
-        counted_usd=_counted(session),
+        counted=_counted(session, records),
         billed=_billed(session, now_ms, ask=ask),
         kinds={resource.key: resource.kind for resource in session.stack.whole.resources},
     )
@@ -148,7 +148,7 @@ def _midnight(day: date) -> int:
 # --- what AWS says ----------------------------------------------------------------------------------------------------
 
 
-def _counted(session: Session) -> Decimal | None:
+def _counted(session: Session, records: Records) -> Counted:
     """The budget's own figure of this month. Describing a budget is free."""
     aws = session.cloud
     try:
@@ -156,9 +156,8 @@ def _counted(session: Session) -> Decimal | None:
     except Exception as error:
         if error_code(error) != "NotFoundException":
             raise
-        return None
-    actual = answer["Budget"].get("CalculatedSpend", {}).get("ActualSpend")
-    return Decimal(actual["Amount"]) if actual else None
+        return Counted()
+    return spending.counted(answer["Budget"], records)
 
 
 def _billed(session: Session, now_ms: int, *, ask: bool) -> Billed | None:

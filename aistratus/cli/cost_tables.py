@@ -77,9 +77,10 @@ def _billed(report: Report) -> str:
     if report.billed is not None:
         at = datetime.fromtimestamp(report.billed.asked_ms / 1000).astimezone()
         return f"{amount(report, report.billed.usd):>10}  by Cost Explorer, as of {at:%Y-%m-%d %H:%M}, a day behind"
-    if report.counted_usd is not None:
-        return f"{amount(report, report.counted_usd):>10}  by AWS's budget, which works it out up to three times a day"
-    return f"{'unknown':>10}  AWS has counted nothing yet; --billed asks Cost Explorer for $0.01"
+    if report.counted.usd is not None:
+        return f"{amount(report, report.counted.usd):>10}  by AWS's budget, which works it out up to three times a day"
+    why = report.counted.note or "AWS has counted nothing yet"
+    return f"{'unknown':>10}  {why}; --billed asks Cost Explorer for $0.01"
 
 
 def _held(report: Report) -> str:
@@ -198,8 +199,8 @@ def _billed_document(report: Report) -> dict[str, Any] | None:
         services = {name: round(float(report.money(usd)), 6) for name, usd in report.billed.services.items()}
         total = round(float(report.money(report.billed.usd)), 6)
         return {"by": "cost-explorer", "amount": total, "as_of": _iso(report.billed.asked_ms), "services": services}
-    if report.counted_usd is not None:
-        return {"by": "budget", "amount": round(float(report.money(report.counted_usd)), 6), "as_of": None}
+    if report.counted.usd is not None:
+        return {"by": "budget", "amount": round(float(report.money(report.counted.usd)), 6), "as_of": None}
     return None
 
 

@@ -31,6 +31,20 @@ CREDITS: Final = "CPU credits"
 NOTHING: Final = Decimal(0)
 
 
+def of_last_month(last: Mapping[str, Any], month: str, usd: float) -> bool:
+    """Is what a budget says still the last month's figure? AWS works it out up to three times a day.
+
+    A month begins at nothing, so a figure that isn't below the one that was told last can't be trusted on its first
+    day. The budget's `LastUpdatedTime` doesn't tell: it is when we have changed it. Source: Budgets API reference,
+    Budget.
+
+    Args:
+        last: the last daily summary (`wire.SUMMARY_PK`): its day, and what the month had cost by then.
+        month: the one that has begun, such as `2026-11`.
+    """
+    return not str(last.get("day", month)).startswith(month) and 0 < float(last.get("usd", 0)) <= usd
+
+
 @dataclass(frozen=True)
 class Line:
     """What one thing costs as long as it stands, in USD without tax: a calendar month, and an hour; `None`: unknown."""

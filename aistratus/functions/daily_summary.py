@@ -21,6 +21,7 @@ import boto3
 from botocore.config import Config
 
 from aistratus import wire
+from aistratus.costs import meter
 from aistratus.functions import metering, summary_text
 from aistratus.functions.summary_text import Rate, Running, Spend
 
@@ -69,7 +70,7 @@ def _spend(last: Mapping[str, Any], month: str) -> Spend | None:
     actual, forecast = (_amount(calculated.get(name)) for name in ("ActualSpend", "ForecastedSpend"))
     limit, actual = _amount(budget["BudgetLimit"]) or 0.0, actual or 0.0
     counted = actual > 0 or _counted(last)
-    if _of_last_month(last, month, actual):
+    if meter.of_last_month(last, month, actual):
         return Spend(limit, None, counted=counted)
     return Spend(limit, actual, forecast, _since(last, month, actual), counted)
 
@@ -77,15 +78,6 @@ def _spend(last: Mapping[str, Any], month: str) -> Spend | None:
 def _counted(last: Mapping[str, Any]) -> bool:
     """Was there ever a figure above nothing?"""
     return bool(last.get("counted")) or float(last.get("usd", 0)) > 0
-
-
-def _of_last_month(last: Mapping[str, Any], month: str, actual: float) -> bool:
-    """Is this still the last month's figure? AWS works it out up to three times a day, so the first summary may see it.
-
-    A month begins at nothing, so a figure that isn't below the one that was told last can't be trusted on that day. The
-    budget's `LastUpdatedTime` doesn't tell: it is when we have changed it. Source: Budgets API reference, Budget.
-    """
-    return not str(last.get("day", month)).startswith(month) and 0 < float(last.get("usd", 0)) <= actual
 
 
 def _amount(spend: Mapping[str, Any] | None) -> float | None:
