@@ -44,7 +44,7 @@ def check(options: Options, limit_eur: Decimal | None, *, kill: bool) -> int:
 
     Args:
         limit_eur: EUR a month; `None`: `budget.limit_eur`.
-        kill: stop what runs if it is over the limit.
+        kill: stop what runs if it is over the limit, unless somebody has resumed up to more than was spent.
 
     Raises:
         Unknown: it couldn't be found out.
@@ -67,7 +67,11 @@ def check(options: Options, limit_eur: Decimal | None, *, kill: bool) -> int:
         missing = ", ".join(sorted(metered.unknown))
         raise Unknown(f"{missing} has no known price", todo="`aistratus cost prices --refresh`, then `aistratus up`")
     code = OVER if spent > limit else WARNED if spent > limit * WARNING else FINE
-    stopped = _stop(options) if kill and code == OVER else []
+    resumed = Decimal(str(found.records.resumed.get("limit_usd", 0))) / rate
+    stopped = _stop(options) if kill and code == OVER and spent >= resumed else []
+    if code == OVER and spent < resumed:
+        who = str(found.records.resumed.get("by", "")).rpartition("/")[2]
+        found = replace(found, notes=(f"resumed up to {euros(resumed)} by {who}", *found.notes))
     _tell(options, settings, found, spent, limit, code, stopped)
     return code
 
@@ -77,12 +81,12 @@ class _Found:
     """What was found.
 
     counted_usd: the budget's own figure; `None` where it isn't known.
-    note: what a person should know of how it was found.
+    notes: what a person should know besides.
     """
 
     records: Records
     counted_usd: Decimal | None
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def _look(options: Options, settings: Settings) -> _Found:
@@ -113,7 +117,7 @@ def _look(options: Options, settings: Settings) -> _Found:
         running = _running(clients, settings)
         records = replace(records, signs=(*records.signs, *running), running=frozenset(one.instance for one in running))
     counted = _counted(clients, settings, records)
-    return _Found(records, counted.usd, counted.note)
+    return _Found(records, counted.usd, (counted.note,) if counted.note else ())
 
 
 def _tried(call: Callable[[], T]) -> T:
@@ -166,8 +170,8 @@ def _down(settings: Settings, region: str | None, now_ms: int) -> _Found:
 
     found = spending.kept_of(settings.env, region, now_ms)
     if found is None:
-        return _Found(Records(now_ms), None, "it isn't up, and what it cost before isn't known here")
-    return _Found(found, None, "it isn't up")
+        return _Found(Records(now_ms), None, ("it isn't up, and what it cost before isn't known here",))
+    return _Found(found, None, ("it isn't up",))
 
 
 def _stop(options: Options) -> list[str]:
@@ -205,8 +209,7 @@ def _tell(
     running = [f"{span.type} {span.instance}" for span in records.spans if span.running and not stopped]
     parts += [f"running: {', '.join(running)}"] if running else []
     parts += [f"stopped: {', '.join(stopped)}"] if stopped else []
-    parts += [found.note] if found.note else []
-    print("; ".join(parts))
+    print("; ".join([*parts, *found.notes]))
 
 
 def euros(amount: Decimal) -> str:

@@ -152,6 +152,13 @@ def test_over_the_limit_it_stops_what_runs_and_prompts_wait_for_somebody_to_resu
         resumed = built.person.run("cost", "resume", "-o", "json").document
         assert resumed["was_held"] and resumed["by"].startswith("arn:")
         assert built.person.run("cost", "resume", "--up-to", "1").code == 2
+        started = built.person.run("node", "start")
+        assert started.code == 0, started.words
+        again = built.person.run("cost", "--check", "--kill", "--limit", "0.000001")
+        who = resumed["by"].rpartition("/")[2]
+        assert again.code == 4 and f"resumed up to €{resumed['limit_eur']:.2f} by {who}" in again.out
+        assert "stopped" not in again.out and node_state(built.endpoint, "local") == "running"
+        assert built.person.run("cost", "-o", "json").document["running"]
     finally:
         table: dict[str, Any] = {"TableName": "tinyllama-local-jobs"}
         for pk in (wire.BUDGET_PK, wire.RESUMED_PK):

@@ -147,7 +147,6 @@ def _live(endpoint: str, person: Person) -> Life:
     run("model", "use", "again")
     run("cost", "--billed", "--usage", "--by", "conversation")
     run("cost", "prices", "--refresh")
-    run("cost", "resume", "-y")
     run("cost", "--check", "--kill", "--limit", "0.000001", code=4)
     run("cost", "resume", "-y", "--up-to", "99")
     tags = _tags(endpoint)
