@@ -175,18 +175,35 @@ def _down(settings: Settings, region: str | None, now_ms: int) -> _Found:
 
 
 def _stop(options: Options) -> list[str]:
-    """Stops all machines of the env, and keeps prompts from waking the node; gives what was stopped."""
+    """Stops all machines of the env, and keeps prompts from waking the node; gives what was stopped.
+
+    Raises:
+        Failure: not all of it could be done; what could be is done.
+    """
     from aistratus.cli.session import open_session
-    from aistratus.node import lifecycle
+    from aistratus.explain import explain
+    from aistratus.node.stop_all import stop_all
     from aistratus.resources.instance_listing import INSTANCES, state_of
     from aistratus.spending import hold
 
     session = open_session(options)
-    hold(session.cloud, session.settings.budget.kill_usd)
+    failed: dict[str, Exception] = {}
+    try:
+        hold(session.cloud, session.settings.budget.kill_usd)
+    except Exception as error:  # noqa: BLE001 - told below; what runs is to stop all the same
+        failed["the mark that keeps prompts from waking the node"] = error
     things = [one for one in INSTANCES.ours(session.cloud.fresh()) if state_of(one) in ("pending", "running")]
-    for thing in things:
-        lifecycle.stop(session.cloud, thing["InstanceId"])
-    return [thing["InstanceId"] for thing in things]
+    stops = stop_all(session.cloud, things)
+    if failed := failed | stops.failed:
+        reasons = "; ".join(
+            f"{what} ({explain(error, profile=options.profile).what})" for what, error in failed.items()
+        )
+        raise Failure(
+            f"env {session.settings.env!r} is over the limit; stopped: {', '.join(stops.stopped) or 'nothing'}; "
+            f"not done: {reasons}",
+            todo="run the command again",
+        )
+    return stops.stopped
 
 
 def _tell(

@@ -14,12 +14,15 @@ from perturb_compute import await_state, state
 from test_compute import bare, node_id
 
 from aistratus import wire
-from aistratus.cloud import Cloud
+from aistratus.cloud import CREATED_SEEN, Cloud
 from aistratus.core.errors import Absent, Failure
 from aistratus.core.settle import Wait, until
 from aistratus.node import lifecycle
+from aistratus.node.stop_all import stop_all
 from aistratus.resources.dynamodb import Table
+from aistratus.resources.instance_listing import INSTANCES
 
+IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 NEXT_SECOND = Wait(what="the clock shows another second", within=5, first=0.1)
 
 
@@ -125,3 +128,30 @@ def test_the_budgets_mark_is_read_until_it_expires(aws: Cloud, engine: Engine) -
         item = wire.pack({"pk": wire.BUDGET_PK, "expires_at": expires_at, "limit_usd": limit_usd})
         aws.dynamodb.put_item(TableName=aws.name("jobs"), Item=item)
         assert lifecycle.budget_until(aws, 24.0) == told
+
+
+def test_one_machine_that_cannot_be_stopped_keeps_no_other_running(aws: Cloud) -> None:
+    tags = [{"Key": name, "Value": value} for name, value in aws.tags("spare").items()]
+    aws.ec2.run_instances(
+        ImageId=aws.ssm.get_parameter(Name=IMAGE)["Parameter"]["Value"],
+        InstanceType="t3.micro", MinCount=3, MaxCount=3,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )  # fmt: skip
+    things = until(CREATED_SEEN, lambda: INSTANCES.ours(aws.fresh()) or None, clock=aws.clock)
+    ids = [thing["InstanceId"] for thing in things]
+    asked: list[str] = []
+
+    def refuse(params: dict[str, Any], **_: Any) -> Any:
+        asked.append(params["body"]["InstanceId.1"])
+        if asked[-1] != ids[0]:
+            return None
+        error = {"Code": "OperationNotPermitted", "Message": "its stop protection is on"}
+        return AWSResponse("", 400, {}, None), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}
+
+    aws.ec2.meta.events.register("before-call.ec2.StopInstances", refuse)
+    aws.ec2.meta.events.register("before-call.ec2.DescribeInstances", lambda **_: asked.append("look"))
+    stops = stop_all(aws, things)
+    assert len(ids) == 3 and asked[: len(ids) + 1] == [*ids, "look"]
+    assert (set(stops.stopped), set(stops.failed)) == (set(ids[1:]), {ids[0]})
+    assert [state(aws, one) for one in ids[1:]] == ["stopped", "stopped"]
+    aws.ec2.terminate_instances(InstanceIds=ids)
