@@ -224,14 +224,10 @@ def _kept_in() -> Path:
     return platformdirs.user_data_path("aistratus") / "cost"
 
 
-def kept_of(env: str, region: str | None, now_ms: int) -> Records | None:
-    """What was kept last of an env, by whatever account; `None` where there is nothing.
-
-    Args:
-        region: `None`: any.
-    """
+def kept_of(env: str, now_ms: int, *, account: str = "*", region: str = "*") -> Records | None:
+    """What was kept last of an env, in any account and region unless they are named; `None` where there is nothing."""
     try:
-        files = sorted(_kept_in().glob(f"*-{region or '*'}-{env}.json"), key=lambda path: path.stat().st_mtime)
+        files = sorted(_kept_in().glob(f"{account}-{region}-{env}.json"), key=lambda path: path.stat().st_mtime)
     except (OSError, RuntimeError):  # nobody's home
         return None
     files = [path for path in files if re.fullmatch(rf"\d+-[a-z]+(-[a-z]+)+-\d-{re.escape(env)}", path.stem)]

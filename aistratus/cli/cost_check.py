@@ -99,7 +99,7 @@ def _look(options: Options, settings: Settings) -> _Found:
     access = options.embedded.access(settings, False)
     now_ms = int(time.time() * 1000)
     if access is None:
-        return _down(settings, None, now_ms)
+        return _nowhere(settings, now_ms)
     clients = Clients(access, Meter(options.trace))
     table = f"tinyllama-{settings.env}-jobs"
     begin_ms = meter.month_of(now_ms)[0]
@@ -110,7 +110,7 @@ def _look(options: Options, settings: Settings) -> _Found:
                 f"machines of env {settings.env!r} run, and there is no jobs table with their record",
                 todo="`aistratus up` makes it, `aistratus down` takes the machines away",
             )
-        return _down(settings, access.region, now_ms)
+        return _down(clients, settings, access.region, now_ms)
     if records.tariff.now is None:
         raise Unknown("nobody has written down what the env's resources cost", todo="`aistratus up` does")
     if now_ms - int(records.metered.get("at_ms", 0)) > LOOKED_MS:
@@ -164,13 +164,31 @@ def _counted(clients: Clients, settings: Settings, records: Records) -> Counted:
     return spending.counted(answer, records)
 
 
-def _down(settings: Settings, region: str | None, now_ms: int) -> _Found:
-    """Of an env that is down what this machine has kept, if it has, and has a place to keep things."""
+def _down(clients: Clients, settings: Settings, region: str, now_ms: int) -> _Found:
+    """Of an env without a table and without a machine what this machine has kept of it.
+
+    Raises:
+        Unknown: nothing. It may be up, and this be another region or account than its own.
+    """
     from aistratus import spending
 
-    found = spending.kept_of(settings.env, region, now_ms)
+    account = str(_tried(clients.get("sts", retries=False).get_caller_identity)["Account"])
+    found = spending.kept_of(settings.env, now_ms, account=account, region=region)
     if found is None:
-        return _Found(Records(now_ms), None, ("it isn't up, and what it cost before isn't known here",))
+        raise Unknown(
+            f"nothing is known of env {settings.env!r} in account {account}, {region}",
+            todo="name its region and profile (--region, --profile), or begin its record with `aistratus up`",
+        )
+    return _Found(found, None, ("it isn't up",))
+
+
+def _nowhere(settings: Settings, now_ms: int) -> _Found:
+    """Of an env whose whole cloud isn't there, and so can cost nothing, what was kept when it was taken down."""
+    from aistratus import spending
+
+    found = spending.kept_of(settings.env, now_ms)
+    if found is None:
+        return _Found(Records(now_ms), None, ("it isn't up, and never was as far as this machine knows",))
     return _Found(found, None, ("it isn't up",))
 
 

@@ -20,17 +20,19 @@ from documents import SPENDING
 
 from aistratus import wire
 from aistratus.costs import meter
+from aistratus.spending import Records, keep
 
 pytestmark = pytest.mark.xdist_group("cli")
 
-CRON = "cron"
+ACCOUNT, CRON = "123456789012", "cron"
 SPENT_EUR = 10
 
 
-def cron(*arguments: str, endpoint: str | None, keys: bool = True, env: str = CRON) -> Said:
+def cron(*arguments: str, endpoint: str | None, keys: bool = True, env: str = CRON, data: Path | None = None) -> Said:
     """The command as cron runs it: no variables but these, no home, no terminal, another folder."""
     variables = {"AWS_EC2_METADATA_DISABLED": "true"}
     variables |= {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
+    variables |= {"XDG_DATA_HOME": str(data), "XDG_STATE_HOME": str(data)} if data else {}
     variables |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"} if keys else {}
     done = subprocess.run(
         [program(), "--env", env, "--region", REGION, "cost", "--check", *arguments],
@@ -87,9 +89,16 @@ def test_cron_is_never_told_that_all_is_well_when_nobody_knows(endpoint: str) ->
         dynamodb.put_item(TableName=table, Item=item)
 
 
-def test_an_env_that_is_down_costs_nothing_unless_a_machine_of_it_runs(endpoint: str) -> None:
+def test_an_env_that_is_down_costs_nothing_if_it_is_known_here_and_no_machine_of_it_runs(
+    endpoint: str, tmp_path: Path
+) -> None:
     said = cron(endpoint=endpoint, env="nobody")
-    assert said.code == 0 and "it isn't up" in said.out
+    assert said.code == 1 and f"nothing is known of env 'nobody' in account {ACCOUNT}, {REGION}" in said.err
+    for account, code in (("210987654321", 1), (ACCOUNT, 0)):
+        keep(tmp_path / "aistratus/cost" / f"{account}-{REGION}-nobody.json", Records(0))
+        said = cron(endpoint=endpoint, env="nobody", data=tmp_path)
+        assert (said.code, "it isn't up" in said.out) == (code, code == 0)
+    assert cron(endpoint=None, env="local", data=tmp_path).code == 0  # its cloud isn't there
     ec2 = client(endpoint, "ec2")
     tags = [{"Key": "Project", "Value": "tinyllama"}, {"Key": "Env", "Value": "nobody"}]
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
