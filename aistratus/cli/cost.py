@@ -139,7 +139,8 @@ def resume(
 ) -> None:
     """Lets prompts wake the node again after the month's limit has stopped it, up to another line; asks, and notes who.
 
-    It holds until the month ends. At a terminal it asks first (`--yes` doesn't).
+    It holds until the month ends. At a terminal it asks first (`--yes` doesn't). It refuses while something that ran
+    this month has no known price: what can't be counted would be stopped by nobody.
     """
     import time
 
@@ -154,8 +155,14 @@ def resume(
     session = open_session(options)
     now_ms = int(time.time() * 1000)
     records = cost_report.look(session, meter.month_of(now_ms)[0], now_ms)
-    budget = session.settings.budget
-    spent = float(records.month.usd) / budget.usd_per_eur
+    budget, month = session.settings.budget, records.month
+    if month.unknown:
+        raise Failure(
+            f"{', '.join(sorted(month.unknown))} has no known price, so the guard can't count this month and nothing "
+            "would stop machines at another line",
+            todo="`aistratus cost prices --refresh`, then `aistratus up`, then resume",
+        )
+    spent = float(month.usd) / budget.usd_per_eur
     line = round(max(spent, budget.kill_eur) + budget.kill_eur / 4, 2) if up_to is None else up_to
     if line <= max(spent, budget.kill_eur):
         raise UsageError(

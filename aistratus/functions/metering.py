@@ -26,6 +26,8 @@ CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 BY: Final = "guard"
 KEYS_A_CALL: Final = 100
 """BatchGetItem takes no more. Source: DynamoDB API reference, BatchGetItem."""
+LOOKED_S: Final = 900
+"""The guard looks every four minutes; one that has missed three looks isn't relied upon."""
 PRICES: Final = "no prices are written down; `aistratus up` writes them"
 
 
@@ -146,9 +148,14 @@ def summary(dynamodb: Any, table: str, running: Iterable[str], at_s: float) -> S
 
 
 def resumed_beyond(dynamodb: Any, table: str, at_s: float, kill_usd: float) -> bool:
-    """Has an operator said this month that machines may go on beyond the killer's line?"""
-    resumed = _items(dynamodb, table, [wire.RESUMED_PK]).get(wire.RESUMED_PK, {})
-    return _limit(resumed, at_s, kill_usd) > kill_usd
+    """Has an operator said this month that machines may go on beyond the killer's line, and does the guard see to it?
+
+    Where it can't count the month, or hasn't looked for a while, nothing would stop machines at the operator's line.
+    """
+    items = _items(dynamodb, table, [wire.RESUMED_PK, wire.METER_PK])
+    metered, resumed = items.get(wire.METER_PK, {}), items.get(wire.RESUMED_PK, {})
+    counts = not metered.get("unknown") and at_s - float(metered.get("at_ms", 0)) / 1000 <= LOOKED_S
+    return counts and _limit(resumed, at_s, kill_usd) > kill_usd
 
 
 def _limit(resumed: Mapping[str, Any], at_s: float, kill_usd: float) -> float:

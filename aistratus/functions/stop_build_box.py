@@ -7,7 +7,8 @@
   that were forgotten, nodes whose worker died or didn't switch its machine off when its time was over;
 - the rule `real-time-limit`, every few minutes: what the month has cost by our own records (`metering.py`). Above the
   killer's line everything is stopped as by the killer, long before AWS has counted it. Whoever runs `aistratus cost
-  resume` draws a higher line for the rest of the month, which then holds for the killer's notices too.
+  resume` draws a higher line for the rest of the month, which then holds for the killer's notices too, as long as the
+  month can be counted.
 
 Anything else does nothing and says so, other words on the topic too. So a drill is a message that names the budget:
 `aws sns publish --topic-arn <the killer's> --message "drill: tinyllama-<env>-killer"`.

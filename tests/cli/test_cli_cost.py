@@ -72,7 +72,7 @@ def test_cron_hears_the_state_by_the_exit_code(endpoint: str, limit: str, code: 
     assert said.out.startswith(f"{CRON}: ") and state in said.out and f"€10.00 of €{float(limit):.2f}" in said.out
 
 
-def test_cron_is_never_told_that_all_is_well_when_nobody_knows(endpoint: str) -> None:
+def test_cron_is_never_told_that_all_is_well_when_nobody_knows(built: Built, endpoint: str) -> None:
     silent = "http://127.0.0.1:9"
     assert (cron(endpoint=silent).code, cron(endpoint=None, keys=False).code) == (1, 1)
     dynamodb, table = client(endpoint, "dynamodb"), f"tinyllama-{CRON}-jobs"
@@ -82,6 +82,11 @@ def test_cron_is_never_told_that_all_is_well_when_nobody_knows(endpoint: str) ->
         dynamodb.put_item(TableName=table, Item=wire.pack({"pk": wire.STANDS_PK, "standings": [unpriced]}))
         said = cron(endpoint=endpoint)
         assert said.code == 1 and "thing has no known price" in said.err
+        person = built.person.with_variables(
+            AWS_ENDPOINT_URL=endpoint, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x", AISTRATUS_ENV=CRON
+        )
+        said = person.run("cost", "resume", "-y", "--up-to", "99")
+        assert said.code == 1 and "thing has no known price, so the guard can't count this month" in said.err
         dynamodb.delete_item(TableName=table, Key=wire.pack({"pk": wire.STANDS_PK}))
         said = cron(endpoint=endpoint)
         assert said.code == 1 and "nobody has written down" in said.err

@@ -283,11 +283,15 @@ def test_within_five_minutes_of_crossing_the_line_everything_is_stopped_while_aw
     assert stopped(site.advance(4 * MINUTE)) == set()
     assert [line["event"] for line in site.kill()] == ["ignored"]
     assert site.states([mine]) == {"running"}
+    put(site, wire.METER_PK, at_ms=int(time.time() * 1000) - 16 * MINUTE * 1000)  # a guard that looks no more
+    assert stopped(site.kill()) == {mine}
     site.aws.ec2.terminate_instances(InstanceIds=[mine])
 
 
-def test_that_a_month_cannot_be_counted_is_told_once(make_env: Callable[..., Site]) -> None:
-    site = make_env("real_time_limit_permission", "alerts")
+def test_that_a_month_cannot_be_counted_is_told_once_and_then_the_budget_stops_it_whoever_has_resumed(
+    make_env: Callable[..., Site],
+) -> None:
+    site = make_env("real_time_limit_permission", "alerts", "killer_permission", "killer_function")
     put(site, wire.STANDS_PK, hours={}, standings=[{"since_ms": 0, "address_hour": "0", "lines": {}}])
     (mine,) = site.run()
     looks = [site.advance(4 * MINUTE) for _ in range(2)]
@@ -297,6 +301,8 @@ def test_that_a_month_cannot_be_counted_is_told_once(make_env: Callable[..., Sit
     assert site.states([mine]) == {"running"}
     published = [line for lines in looks for line in lines if line["event"] in ("told", "not_told")]
     assert [line["event"] for line in published] == ["told"]
+    put(site, wire.RESUMED_PK, limit_usd=1e6, expires_at=9_999_999_999, by="ann")
+    assert stopped(site.kill()) == {mine}
     site.aws.ec2.terminate_instances(InstanceIds=[mine])
 
 
