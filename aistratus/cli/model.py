@@ -52,7 +52,7 @@ def add(
         label = name or Path(urlsplit(source).path if _is_url(source) else source).name.removesuffix(".gguf")
         model = models.examine(path, name=label, sha256=sha256 or "", context_tokens=context_tokens)
         session = open_session(options)
-        room = models.memory(session.cloud, session.settings.node.types)
+        room = _room(session, console, session.settings.node.types)
         models.require_room(model, room)
         console.print(f"uploading {model.size >> 20} MiB …")
         sent = models.upload(session.cloud, _bucket(session), path, model)
@@ -78,7 +78,7 @@ def list_(context: typer.Context) -> None:
     session = open_session(options)
     found = models.stored(session.cloud, _bucket(session))
     beat = heartbeat(session.cloud)
-    room = models.memory(session.cloud, session.settings.node.types) if found else {}
+    room = _room(session, show.people(options), session.settings.node.types) if found else {}
     now = str(beat.get("model_sha256", "")) if fresh(beat) else ""
     listed = [{**_document(model, models.fitting(model, room)), "in_use": model.sha256 == now} for model in found]
     if options.json:
@@ -116,7 +116,7 @@ def use(
     model = None if name == models.SETTINGS else models.pick(models.stored(session.cloud, _bucket(session)), name)
     node = lifecycle.look(session.cloud)
     if model is not None:
-        room = models.memory(session.cloud, (*session.settings.node.types, node["InstanceType"]))
+        room = _room(session, show.people(options), (*session.settings.node.types, node["InstanceType"]))
         models.require_room(model, room, node["InstanceType"])
     since = time.time()
     models.choose(session.cloud, model, by=session.cloud.identity.arn.rpartition("/")[2])
@@ -132,6 +132,16 @@ def use(
         return
     told = "answers now" if awake else "will answer when the node is awake again"
     show.results(options).print(f"{label} {told}", markup=False)
+
+
+def _room(session: Session, console: Console, types: tuple[str, ...]) -> dict[str, int]:
+    """MiB for a model on each type that the region has; those that it lacks are told."""
+    from aistratus.node import models
+
+    room = models.memory(session.cloud, types)
+    if lacking := sorted(set(types) - set(room)):
+        console.print(f"{session.names.region} has no {', '.join(lacking)}", markup=False)
+    return room
 
 
 def _own(session: Session) -> str:

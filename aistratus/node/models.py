@@ -102,9 +102,15 @@ def _digest(path: Path) -> str:
 
 
 def memory(aws: Cloud, types: tuple[str, ...]) -> dict[str, int]:
-    """MiB that a model may have on each of these types."""
-    answer = aws.ec2.describe_instance_types(InstanceTypes=sorted(set(types)))["InstanceTypes"]
-    return {entry["InstanceType"]: int(entry["MemoryInfo"]["SizeInMiB"]) - RESERVED_MIB for entry in answer}
+    """MiB that a model may have on each of these types, as far as the region has them.
+
+    They are asked for by a filter: named as `InstanceTypes`, one that the region lacks makes the whole call fail with
+    InvalidInstanceType. Source: EC2's API reference, DescribeInstanceTypes (`instance-type`), and its error codes.
+    """
+    wanted = [{"Name": "instance-type", "Values": sorted(set(types))}]
+    pages = aws.ec2.get_paginator("describe_instance_types").paginate(Filters=wanted)
+    found = (entry for page in pages for entry in page["InstanceTypes"])
+    return {entry["InstanceType"]: int(entry["MemoryInfo"]["SizeInMiB"]) - RESERVED_MIB for entry in found}
 
 
 def fitting(model: Stored, room: Mapping[str, int]) -> list[str]:
@@ -116,8 +122,13 @@ def require_room(model: Stored, room: Mapping[str, int], type_: str | None = Non
     """Refuses a model that is too large for a type, or for all of them.
 
     Raises:
-        Failure: with both sizes, and what would do.
+        Failure: with both sizes, and what would do; or the region has none of the types.
     """
+    if not room:
+        raise Failure(
+            "the region has none of the types that settings allow",
+            todo="name others in node.gpu_types and node.cpu_type, or take another region",
+        )
     fits = fitting(model, room)
     needs = f"the model {model.name} needs about {model.needed_mib} MiB of memory"
     if not fits:
@@ -223,6 +234,28 @@ def choose(aws: Cloud, model: Stored | None, *, by: str) -> None:
         raise
 
 
+def answers(beat: Mapping[str, Any], sha256: str) -> bool:
+    """Does the worker answer with this model?
+
+    A refusal counts only if it is of this one: the heartbeat carries an earlier one until the worker has seen that
+    another model is wanted.
+
+    Raises:
+        Failure: it refuses the model, and why; or it is from before models could be chosen.
+    """
+    if "model_sha256" not in beat:
+        raise Failure(
+            "the node's worker is from before models could be chosen",
+            todo="`aistratus node stop`; when it wakes, it has the new worker and takes the model",
+        )
+    # A worker from before `model_refused_sha256` doesn't say which one it has refused.
+    if beat.get("model_refused") and beat.get("model_refused_sha256", sha256) == sha256:
+        raise Failure(
+            f"the worker stays with {beat.get('model')}: {beat['model_refused']}", todo="choose another model"
+        )
+    return beat.get("state") != "loading" and beat["model_sha256"] == sha256
+
+
 def await_taken(aws: Cloud, sha256: str, since: float) -> None:
     """Waits until the worker answers with this model.
 
@@ -237,16 +270,6 @@ def await_taken(aws: Cloud, sha256: str, since: float) -> None:
         beat = heartbeat(aws)
         if not fresh(beat) or beat["at_ms"] / 1000 < since:
             return None
-        if "model_sha256" not in beat:
-            raise Failure(
-                "the node's worker is from before models could be chosen",
-                todo="`aistratus node stop`; when it wakes, it has the new worker and takes the model",
-            )
-        if beat.get("model_refused"):
-            raise Failure(
-                f"the worker stays with {beat.get('model')}: {beat['model_refused']}", todo="choose another model"
-            )
-        ready = beat.get("state") != "loading" and beat.get("model_sha256") == sha256
-        return True if ready else None
+        return True if answers(beat, sha256) else None
 
     until(TAKEN, taken, clock=aws.clock)

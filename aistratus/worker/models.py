@@ -81,7 +81,7 @@ class Models:
         self._now = first
         self._asked = "" if first.spec.path == settings.model.path else first.spec.sha256
         self._ended = threading.Event()
-        self.refused: str | None = None
+        self._refused: tuple[str, str] | None = None  # the SHA-256 of what was refused, and why
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="models", daemon=True).start()
@@ -98,6 +98,16 @@ class Models:
     def sha256(self) -> str:
         """Of the model that answers now; empty where the manifest names none."""
         return (self._own if self._keeper.fell_back else self._now).spec.sha256
+
+    def report(self) -> dict[str, str | None]:
+        """What the heartbeat says: what answers, and what was refused last, until another one is wanted."""
+        sha256, reason = self._refused or (None, None)
+        return {
+            "model": self.name,
+            "model_sha256": self.sha256,
+            "model_refused": reason,
+            "model_refused_sha256": sha256,
+        }
 
     def _run(self) -> None:
         while True:
@@ -117,12 +127,12 @@ class Models:
         if wanted == self._asked or (wanted and not wire.is_sha256(wanted)):
             return
         choice = _chosen(self._settings, item) if wanted else self._own
-        self.refused = None
+        self._refused = None
         try:
             self._fetch(choice)
             self._check(choice)
         except ModelRefused as error:
-            self._refuse(wanted, str(error))
+            self._refuse(wanted, choice, str(error))
             return
         self._change(wanted, choice)
 
@@ -179,14 +189,14 @@ class Models:
         finally:
             self._park(False)
         if self._keeper.verdict:
-            self._refuse(wanted, self._keeper.verdict)
+            self._refuse(wanted, choice, self._keeper.verdict)
             return
         self._asked, self._now = wanted, choice
         self._note(choice)
         self._log.event("model_in_use", model=choice.name)
 
-    def _refuse(self, wanted: str, reason: str) -> None:
-        self._asked, self.refused = wanted, reason
+    def _refuse(self, wanted: str, choice: Chosen, reason: str) -> None:
+        self._asked, self._refused = wanted, (choice.spec.sha256, reason)
         self._log.event("model_refused", reason=reason, kept=self.name)
 
     def _note(self, choice: Chosen) -> None:

@@ -250,9 +250,7 @@ class Supervisor:
         loading = self._keeper.loading
         return {
             "state": "loading" if loading else "busy" if self._lease is not None else "ready",
-            "model": self._models.name,
-            "model_sha256": self._models.sha256,
-            "model_refused": self._models.refused,
+            **self._models.report(),
             "tokens_per_second": self._keeper.tokens_per_second,
             "busy_ms": round(self._busy_s * 1000),
             "reason": self._keeper.trouble if loading else None,

@@ -11,7 +11,7 @@ from conftest import Built
 from documents import MODEL_ADDED, MODEL_CHOSEN, MODELS
 
 from aistratus.core.errors import Failure
-from aistratus.node.models import Stored, fitting, require_room
+from aistratus.node.models import Stored, answers, fitting, require_room
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -32,6 +32,9 @@ def test_a_model_is_added_and_chosen_and_the_settings_own_comes_back(built: Buil
     listed = person.run("model", "list", "-o", "json").document
     fastjsonschema.validate(MODELS, listed)
     assert [(one["name"], one["in_use"]) for one in listed["models"]] == [("another", True)]
+    elsewhere = person.with_variables(AISTRATUS_NODE__GPU_TYPES='["gr6.xlarge"]').run("model", "list", "-o", "json")
+    assert (elsewhere.code, elsewhere.document["models"][0]["fits"]) == (0, ["t3.small"]), elsewhere.words
+    assert "eu-central-1 has no gr6.xlarge" in elsewhere.err
     assert "the settings' model answers now" in person.run("model", "use", "settings").out
 
 
@@ -63,3 +66,18 @@ def test_a_model_that_is_too_large_is_refused_with_what_would_do() -> None:
     vast = Stored(sha256="0" * 64, name="vast", size=1, needed=64 << 30, context_tokens=1, added=0)
     with pytest.raises(Failure, match=r"g4dn\.xlarge, the widest type that settings allow, has 15984 MiB"):
         require_room(vast, room)
+    with pytest.raises(Failure, match="the region has none of the types that settings allow"):
+        require_room(wide, {})
+
+
+def test_a_refusal_counts_only_if_it_is_of_the_model_that_is_wanted() -> None:
+    bad, good = "b" * 64, "a" * 64
+    beat = {"state": "ready", "model": "demo", "model_sha256": "0" * 64}
+    refused = {**beat, "model_refused": "it is not a GGUF file", "model_refused_sha256": bad}
+    assert not answers(refused, good), "the worker hasn't looked yet"
+    assert answers({**refused, "model_sha256": good}, good)
+    with pytest.raises(Failure, match="the worker stays with demo: it is not a GGUF file"):
+        answers(refused, bad)
+    del refused["model_refused_sha256"]  # a worker from before
+    with pytest.raises(Failure, match="the worker stays with demo"):
+        answers(refused, good)

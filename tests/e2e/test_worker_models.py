@@ -73,10 +73,10 @@ def test_a_good_model_takes_over_and_is_there_after_the_next_boot(rig: Rig, tmp_
 def test_a_bad_model_is_refused_with_the_reason_and_the_old_one_goes_on(
     rig: Rig, name: str, content: bytes, reason: str
 ) -> None:
-    choose(rig, content, name)
+    sha256 = choose(rig, content, name)
     worker = rig.start(WORKER_BUCKET=BUCKET)
     pid = worker.child().pid
-    beat(rig, model_refused=reason, model="demo", state="ready")
+    beat(rig, model_refused=reason, model_refused_sha256=sha256, model="demo", state="ready")
     assert worker.child().pid == pid, "it was refused before it was used"
     assert rig.await_final(rig.send(rig.job()))["model"] == "demo"
 
@@ -91,4 +91,4 @@ def test_one_that_the_engine_gives_up_makes_way_for_the_old_one(rig: Rig, tmp_pa
     assert rig.await_final(rig.send(rig.job()))["model"] == "demo"
     item = {"pk": wire.MODEL_PK, "sha256": "0" * 64, "name": "missing"}
     rig.dynamodb.put_item(TableName=rig.table, Item=wire.pack(item))
-    beat(rig, model_refused="the bucket has no model 000000000000")
+    beat(rig, model_refused="the bucket has no model 000000000000", model_refused_sha256="0" * 64)
