@@ -311,7 +311,7 @@ def deploy(names: Names, *, function: str, log_group: str, connection: Any) -> D
     )
 
 
-def build_runner(names: Names, *, repository: str, log_group: str) -> Document:
+def build_runner(names: Names, *, repository: str, bucket: str, log_group: str) -> Document:
     """What the machine that builds images does: pull and push in the one repository, write its log."""
     return document(
         # AWS gives ecr:GetAuthorizationToken no resource level; what the token is good for, the next statement says.
@@ -328,6 +328,8 @@ def build_runner(names: Names, *, repository: str, log_group: str) -> Document:
             ],
             names.arn("ecr", f"repository/{repository}"),
         ),
+        # The SSM agent leaves the output of commands there, of which an answer shows the beginning only.
+        allow(["s3:PutObject"], f"{names.bucket(bucket)}/run-command/*"),
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
     )
 

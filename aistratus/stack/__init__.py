@@ -109,5 +109,5 @@ def describe(settings: Settings, names: Names, shipped: Shipped) -> Stack:
         unwanted={"network": network.unwanted},
     )
     # Last, because a workflow may read the ids of everything else, also of what only another machine declares.
-    delivery = declare_delivery(settings, names, keys={*stack.whole.by_key, *UPLOADED, *TOLD})
+    delivery = declare_delivery(settings, names, data, keys={*stack.whole.by_key, *UPLOADED, *TOLD})
     return stack.plus("delivery", delivery.wanted, delivery.unwanted)

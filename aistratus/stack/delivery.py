@@ -14,10 +14,11 @@ from aistratus.resources.iam import InstanceProfile, Role
 from aistratus.resources.logs import LogGroup
 from aistratus.resources.oidc import OidcProvider
 from aistratus.settings import Settings
+from aistratus.stack.data import Data
 from aistratus.stack.group import Group
 
 
-def declare_delivery(settings: Settings, names: Names, *, keys: Iterable[str]) -> Group:
+def declare_delivery(settings: Settings, names: Names, data: Data, *, keys: Iterable[str]) -> Group:
     """Nothing of it is wanted until a repository is named.
 
     Args:
@@ -53,7 +54,10 @@ def declare_delivery(settings: Settings, names: Names, *, keys: Iterable[str]) -
         trust=policies.trust("ec2.amazonaws.com"),
         inline={
             "build-runner": policies.build_runner(
-                names, repository=f"{names.prefix}{images.name}", log_group=runner_log.name
+                names,
+                repository=f"{names.prefix}{images.name}",
+                bucket=data.bucket_full_name,
+                log_group=runner_log.name,
             ),
             "managed-node": policies.managed_node(),
         },

@@ -332,6 +332,7 @@ def _delivery(project: str, connection: str) -> dict[str, list[Need]]:
     machine that builds images. What is ours, `python -m aistratus.deploy` and `env export`, is recorded in `_deliver`.
     """
     pull_and_push = NAMES.arn("ecr", f"repository/{NAMES.prefix}builder")
+    output = f"arn:aws:s3:::{NAMES.prefix}data-{NAMES.account}-{REGION}/run-command/1/stdout"
     return {
         "deploy_role": [
             *_logs(f"/aws/codebuild/{project}"),
@@ -341,6 +342,7 @@ def _delivery(project: str, connection: str) -> dict[str, list[Need]]:
             *_logs(f"/tinyllama/{ENV}/build-runner"),
             Need("ecr:GetAuthorizationToken", "*"),
             Need("ecr:PutImage", pull_and_push),
+            Need("s3:PutObject", output),
             Need("ssm:UpdateInstanceInformation", "*"),
         ],
         "github_role": [

@@ -31,7 +31,7 @@ DOCUMENTS: dict[str, Document] = {
         NAMES, function="router", log_group="/aws/codebuild/tinyllama-prod-deploy", connection=CONNECTION
     ),
     "build-runner": policies.build_runner(
-        NAMES, repository="tinyllama-prod-builder", log_group="/tinyllama/prod/build-runner"
+        NAMES, repository="tinyllama-prod-builder", bucket=BUCKET, log_group="/tinyllama/prod/build-runner"
     ),
     "tls-only": policies.tls_only(NAMES, BUCKET),
     "daily-summary": policies.daily_summary(
