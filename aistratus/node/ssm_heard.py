@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from aistratus.core.errors import Interrupted
 from aistratus.core.settle import Clock
-from aistratus.node.transport import Done, Heard, TookTooLong
+from aistratus.node.transport import Done, Heard, TookTooLong, Unreachable
 
 if TYPE_CHECKING:
     from aistratus.node.ssm import SsmTransport
+
+LOST_LOOKS: Final = 3
+"""Looks in a row that may get lost, each after up to a minute: an agent that is updated or starved comes back."""
 
 _BEGIN: Final = r"""set -euo pipefail
 dir={folder}
@@ -46,11 +49,19 @@ def run_heard(ssm: SsmTransport, clock: Clock, script: str, within: float, heard
 
     folder = f'"${{TMPDIR:-/tmp}}/aistratus-{uuid.uuid4().hex}"'
     text, told, at = codecs.getincrementaldecoder("utf-8")(errors="replace"), [], 0
-    deadline, pauses = clock.now() + within, pauses_of(LOOK_S)
+    deadline, pauses, lost = clock.now() + within, pauses_of(LOOK_S), 0
     try:
         ssm.run(_BEGIN.format(folder=folder, script=shlex.quote(script)), within=60).check("starting the script")
         while True:
-            seen = ssm.look(f"{folder}/out", str(at), code=f"{folder}/code")
+            try:
+                seen = ssm.look(f"{folder}/out", str(at), code=f"{folder}/code")
+            except Unreachable:  # the script goes on meanwhile, and a look changes nothing
+                lost += 1
+                if lost > LOST_LOOKS or clock.now() > deadline:
+                    raise
+                clock.wait(next(pauses))
+                continue
+            lost = 0
             at = seen.at + len(seen.content)
             if piece := text.decode(seen.content):
                 told.append(piece)

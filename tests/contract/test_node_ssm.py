@@ -16,6 +16,7 @@ from aistratus.core.settle import RealClock
 from aistratus.local.process import Running
 from aistratus.node.reach import Reach
 from aistratus.node.ssm import AGENT_THERE, SsmTransport
+from aistratus.node.ssm_heard import LOST_LOOKS
 from aistratus.node.transport import TookTooLong, Unreachable
 from aistratus.resources.instance_listing import INSTANCES
 from aistratus.settings import NodeSettings
@@ -110,6 +111,33 @@ def test_a_script_is_heard_as_it_goes(ssm: SsmTransport, root: Path) -> None:
     done = ssm.run("echo one; until [[ -e go ]]; do sleep 0.05; done; echo two >&2; seq 9000; exit 3", heard=hear)
     assert (done.code, done.err) == (3, "")
     assert done.out == "".join(heard) == "one\ntwo\n" + "".join(f"{n}\n" for n in range(1, 9_001))
+
+
+@pytest.mark.parametrize("looks", [LOST_LOOKS, LOST_LOOKS + 1])
+def test_a_few_lost_looks_do_not_end_a_script_that_is_heard(
+    ssm: SsmTransport, aws: Cloud, root: Path, looks: int
+) -> None:
+    lost, looked, events = 0, root / f"looked-{looks}", aws.ssm.meta.events
+
+    def lose(parsed: dict[str, Any], **_: Any) -> None:
+        nonlocal lost
+        lost += 1
+        parsed["Status"], parsed["StatusDetails"] = "TimedOut", "Delivery Timed Out"
+        if lost == looks:
+            events.unregister("after-call.ssm.GetCommandInvocation", lose)
+            looked.touch()
+
+    def hear(piece: str) -> None:
+        if "begun" in piece:
+            events.register("after-call.ssm.GetCommandInvocation", lose)
+
+    script = f"echo begun; until [[ -e {looked} ]]; do sleep 0.05; done; echo over"
+    if looks > LOST_LOOKS:
+        with pytest.raises(Unreachable, match=r"didn't reach the node \(Delivery Timed Out\)"):
+            ssm.run(script, heard=hear)
+    else:
+        assert ssm.run(script, heard=hear).out == "begun\nover\n"
+    assert lost == looks
 
 
 def test_a_file_arrives_whole_and_one_that_grows_is_followed(ssm: SsmTransport, root: Path) -> None:
