@@ -3,11 +3,16 @@
 The builder is an instance with the key `build_runner`, which no stack declares: it lives for one build. Three things
 end it: whoever built, also when the build fails or is interrupted; its own clock after 50 minutes; the guard in AWS.
 What is left of it all the same is found by its tags, and `down` sweeps it.
+
+Two builds that begin in the same second don't see each other. Each has a builder of its own, told apart by a word in
+its user data (which also makes EC2's client token another one), and ends just that.
 """
 
 from __future__ import annotations
 
+import base64
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +20,7 @@ from typing import Final
 
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure
+from aistratus.core.resource import Found
 from aistratus.core.settle import Wait, until
 from aistratus.node.ssm import SsmTransport
 from aistratus.node.transport import on_node
@@ -22,7 +28,7 @@ from aistratus.resources.calls import unless_gone
 from aistratus.resources.compute import Instance
 from aistratus.resources.instance_listing import INSTANCES, state_of
 from aistratus.resources.instance_start import start_first
-from aistratus.resources.instances import INSTANCE_GONE, find_instance
+from aistratus.resources.instances import INSTANCE_GONE
 
 KEY: Final = "build_runner"
 NEEDS: Final = ("subnet_public", "node_group", "build_runner_profile", "builder_images")
@@ -100,18 +106,22 @@ def build(aws: Cloud, work: Work, *, told: Callable[[str], None], heard: Callabl
         Failure: a builder is there already, or the build failed; nothing was pushed then.
     """
     want = _builder(aws, work)
-    if (there := find_instance(aws.fresh(), want)) is not None:
+    if there := _builders(aws.fresh()):
         raise Failure(
-            f"the builder {there.id} is there already: another build is under way, or one has died",
+            f"the builder {there[0]} is there already: another build is under way, or one has died",
             todo="wait for its end, or end it with `aistratus node build --stop`",
         )
+    builder = ""
     try:
-        builder = start_first(aws, want, lambda cloud: find_instance(cloud, want)).id
+        builder = start_first(aws, want, lambda cloud: _own(cloud, want)).id
         told(f"the builder {builder} ({TYPE}) starts …")
         until(RUNNING, lambda: _runs(aws, builder), clock=aws.clock)
         return _build_on(SsmTransport(aws, builder, bucket=work.bucket, told=told), aws.region, work, heard)
     finally:
-        stop(aws)
+        if not builder and (own := _own(aws.fresh(), want)) is not None:
+            builder = own.id  # it was made, though the answer never came, or Ctrl-C did
+        if builder:
+            _end(aws, builder)
 
 
 def script(folder: str, image: str, region: str) -> str:
@@ -123,14 +133,30 @@ def script(folder: str, image: str, region: str) -> str:
 
 def stop(aws: Cloud) -> list[str]:
     """Ends every builder, without waiting for it; gives their ids. It is safe at any time, also after Ctrl-C."""
-    ended = [
-        thing["InstanceId"]
-        for key, thing in INSTANCES.left(aws.fresh())
-        if key == KEY and state_of(thing) != "shutting-down"
-    ]
+    ended = _builders(aws.fresh())
     for identity in ended:
-        unless_gone(INSTANCE_GONE, aws.ec2.terminate_instances, InstanceIds=[identity])
+        _end(aws, identity)
     return ended
+
+
+def _builders(aws: Cloud) -> list[str]:
+    """Ids of all that haven't ended."""
+    return [thing["InstanceId"] for key, thing in INSTANCES.left(aws) if key == KEY and INSTANCES.alive(thing)]
+
+
+def _own(aws: Cloud, want: Instance) -> Found | None:
+    """The builder with this run's user data."""
+    for identity in _builders(aws):
+        params = {"InstanceId": identity, "Attribute": "userData"}
+        answer = unless_gone(INSTANCE_GONE, aws.ec2.describe_instance_attribute, **params) or {}
+        text = base64.b64decode(answer.get("UserData", {}).get("Value", "")).decode(errors="replace")
+        if text == want.user_data:
+            return Found(state=want, ids={"id": identity})
+    return None
+
+
+def _end(aws: Cloud, identity: str) -> None:
+    unless_gone(INSTANCE_GONE, aws.ec2.terminate_instances, InstanceIds=[identity])
 
 
 def _builder(aws: Cloud, work: Work) -> Instance:
@@ -142,7 +168,7 @@ def _builder(aws: Cloud, work: Work) -> Instance:
         subnets=(ids["subnet_public"]["id"],),
         security_groups=(ids["node_group"]["id"],),
         profile=ids["build_runner_profile"].get("name") or ids["build_runner_profile"]["id"],
-        user_data=user_data(region=aws.region, log_group=work.log_group),
+        user_data=f"{user_data(region=aws.region, log_group=work.log_group)}# build {uuid.uuid4().hex}\n",
         shutdown_behavior="terminate",
         public_ip=True,
     )

@@ -94,7 +94,7 @@ starts a builder, to which no key leads."""
 
 BUILDING: Final = frozenset(
     {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:DescribeImages", "ec2:DescribeInstanceAttribute",
-     "ec2:DescribeVolumes", "ssm:GetParameter"}
+     "ssm:GetParameter"}
 )  # fmt: skip
 """`node build` starts a machine and ends it, where images are built at all."""
 
