@@ -102,22 +102,22 @@ def ssh(
     Options of the command stand behind `--`: aistratus node ssh -- df -h. A command goes by Systems Manager, too; a
     shell needs SSH.
     """
-    from aistratus.cli import show
+    from aistratus.cli import node_shell, show
     from aistratus.cli.session import ending_gently, open_session
     from aistratus.node.ssh import SshTransport
 
     options: Options = context.obj
     if not command and options.json:
         raise UsageError("-o json needs a command", todo="aistratus node ssh -o json -- uptime")
+    if not command:
+        node_shell.require_terminal()
     session = open_session(options)
     console = show.people(options)
     console.stderr = True  # the command's output is alone on standard output
     thing = _running(session)
     if not command:
-        from aistratus.cli.node_shell import interact
-
         with closing(_reach(session, console).ssh(thing)) as opened:
-            raise typer.Exit(interact(opened))
+            raise typer.Exit(node_shell.interact(opened))
     script = command[0] if len(command) == 1 else shlex.join(command)
     with ending_gently(session), closing(_way(session, thing, transport, console)) as way:
         if isinstance(way, SshTransport) and not options.json:

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aistratus.core.errors import UsageError
 
@@ -20,14 +20,25 @@ if TYPE_CHECKING:
     from aistratus.node.ssh import SshTransport
 
 
-def interact(ssh: SshTransport) -> int:
-    """A shell until it ends; gives its exit status.
+NAME_A_COMMAND: Final = "name a command: aistratus node ssh -- uptime"
+
+
+def require_terminal() -> None:
+    """Before anything is connected.
 
     Raises:
-        UsageError: nobody sits in front of it.
+        UsageError: nobody sits in front of it, or the system (Windows) has no terminals as a shell needs them.
     """
+    try:
+        import termios  # noqa: F401
+    except ImportError as error:
+        raise UsageError("a shell needs a terminal as Unix has them", todo=NAME_A_COMMAND) from error
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("a shell needs a terminal", todo="name a command: aistratus node ssh -- uptime")
+        raise UsageError("a shell needs a terminal", todo=NAME_A_COMMAND)
+
+
+def interact(ssh: SshTransport) -> int:
+    """A shell until it ends, in the terminal that `require_terminal` has seen; gives its exit status."""
     columns, rows = shutil.get_terminal_size()
     channel = ssh.shell(os.environ.get("TERM", "xterm"), columns, rows)
     with _raw(), _resized(channel):
