@@ -277,7 +277,7 @@ class Waker:
             return None
         wanted, type_ = self._wanted_shape(deadline), found[0]["InstanceType"]
         if wanted in self.types and wanted != type_:  # a change of shape whose stop has just ended
-            type_ = _reshape(ec2, instance_id, wanted, deadline)
+            type_ = self._make_wanted(ec2, instance_id, type_, wanted, deadline)
         type_ = self._start_somehow(ec2, instance_id, type_, deadline)
         self._count_start(instance_id)
         self.record(wire.START, instance_id, type_, deadline)
@@ -286,23 +286,49 @@ class Waker:
             self._shape_is_done(deadline)
         return Node(STARTING)
 
+    def _make_wanted(self, ec2: Any, instance_id: str, type_: str, wanted: str, deadline: Deadline) -> str:
+        """Makes it the wanted type, and gives the type that it has then: where EC2 refuses, it starts as it is."""
+        try:
+            return _reshape(ec2, instance_id, wanted, deadline)
+        except Exception as error:
+            if not _is_refused(error):
+                raise
+            log.write(level="error", event="no_change", error=code_of(error), type=wanted, instead=type_)
+            self._shape_is_done(deadline)
+            return type_
+
     def _start_somehow(self, ec2: Any, instance_id: str, type_: str, deadline: Deadline) -> str:
         """Starts it, and gives its type; where AWS has no room for it, that is the next one, at last the CPU type.
 
-        One step down the list for each request: where this one has no room either, the next request goes on from it.
+        It goes down the list as far as the request's time lasts; the next request goes on from there.
         """
-        spare(CONNECT_S + READ_EC2_S, deadline)
-        try:
-            ec2.start_instances(InstanceIds=[instance_id])
-        except Exception as error:
-            other = wire.next_shape(self.types, type_)
-            if other is None or code_of(error) not in NO_ROOM:
-                raise
-            log.write(level="error", event="no_room", error=code_of(error), type=type_, instead=other)
-            type_ = _reshape(ec2, instance_id, other, deadline)
+        while True:
             spare(CONNECT_S + READ_EC2_S, deadline)
-            ec2.start_instances(InstanceIds=[instance_id])
-        return type_
+            try:
+                ec2.start_instances(InstanceIds=[instance_id])
+                return type_
+            except Exception as error:
+                if code_of(error) not in NO_ROOM:
+                    raise
+                type_ = self._next_shape(ec2, instance_id, type_, error, deadline)
+
+    def _next_shape(self, ec2: Any, instance_id: str, full: str, why: Exception, deadline: Deadline) -> str:
+        """Makes it the next type that it can become, and gives that.
+
+        Raises:
+            Exception: `why` there is no room for it as it is, where no other type is left.
+        """
+        other = wire.next_shape(self.types, full)
+        while other is not None:
+            log.write(level="error", event="no_room", error=code_of(why), type=full, instead=other)
+            self._settle_for(other, deadline)
+            try:
+                return _reshape(ec2, instance_id, other, deadline)
+            except Exception as error:
+                if not _is_refused(error):
+                    raise
+                full, why, other = other, error, wire.next_shape(self.types, other)
+        raise why
 
     def _wanted_shape(self, deadline: Deadline) -> str:
         """The type that the node is to be made before it starts; empty if it stays as it is."""
@@ -310,9 +336,25 @@ class Waker:
         return str(wanted.get("type", ""))
 
     def _shape_is_done(self, deadline: Deadline) -> None:
+        """No change of shape is wanted any more."""
         try:
-            self.table.update(wire.SHAPE_PK, deadline, values={"type": ""})
+            self.table.update(wire.SHAPE_PK, deadline, values={"type": "", "wake": False})
         except AwsError as error:  # it ends by itself within the hour, and does no harm until then
+            log.write(level="error", event="wake", error=str(error))
+
+    def _settle_for(self, type_: str, deadline: Deadline) -> None:
+        """A change that is noted becomes one to this type, or the next request would try what there is no room for."""
+        try:
+            self.table.update(
+                wire.SHAPE_PK,
+                deadline,
+                values={"type": type_},
+                condition="attribute_exists(#type) AND #type <> :none",
+                operands={"none": ""},
+            )
+        except ConditionFailed:
+            pass  # none is noted
+        except AwsError as error:  # the node's start matters more
             log.write(level="error", event="wake", error=str(error))
 
     def _note_start(self, type_: str, deadline: Deadline) -> None:
@@ -362,6 +404,14 @@ def _reshape(ec2: Any, instance_id: str, type_: str, deadline: Deadline) -> str:
     spare(CONNECT_S + READ_EC2_S, deadline)
     ec2.modify_instance_attribute(InstanceId=instance_id, InstanceType={"Value": type_})
     return type_
+
+
+def _is_refused(error: Exception) -> bool:
+    """Has EC2 decided that a machine, which is there and stopped, can't become that type?
+
+    `Unsupported`, `InvalidInstanceAttributeValue` and their like; asking again wouldn't help.
+    """
+    return code_of(error) not in PASSING | GONE | {RACED, ""}
 
 
 def code_of(error: Exception) -> str:

@@ -238,6 +238,45 @@ def test_without_room_for_a_gpu_the_node_wakes_as_the_next_type(
     assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == ("t3.small", True)
 
 
+def test_a_change_to_a_type_without_room_wakes_the_node_on_its_cpu_at_once(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    """An account's quota of GPUs is 0 at first; what was asked for must not keep prompts from being answered."""
+    instance = stack.node()
+    stack.put({"pk": wire.SHAPE_PK, "type": "g4dn.xlarge", "wake": True, "expires_at": int(time.time()) + 60})
+    front.break_next("StartInstances", *[ec2_error("VcpuLimitExceeded")] * 2)
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == ("t3.small", True)
+    note = stack.item(wire.SHAPE_PK) or {}
+    assert (note["type"], note["wake"]) == ("", False)
+
+
+def test_where_every_type_refuses_the_next_prompt_goes_on_from_the_cpu_type(
+    function: Function, front: Front, stack: Stack, alice: str
+) -> None:
+    instance = stack.node()
+    stack.put({"pk": wire.SHAPE_PK, "type": "g4dn.xlarge", "wake": True, "expires_at": int(time.time()) + 60})
+    front.break_next("StartInstances", *[ec2_error("InsufficientInstanceCapacity")] * 3)
+    refused = function.infer(alice, {"prompt": "hello"})
+    assert (refused.status, shape(stack, instance)) == (503, "t3.small")
+    tried_again(stack)
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == ("t3.small", True)
+    assert front.operations.count("StartInstances") == 4, "it didn't begin with the wanted type anew"
+
+
+@pytest.mark.parametrize("code_", ["Unsupported", "InvalidInstanceAttributeValue"])
+def test_a_node_that_can_not_become_the_wanted_type_starts_as_it_is(
+    function: Function, front: Front, stack: Stack, alice: str, code_: str
+) -> None:
+    instance = stack.node()
+    stack.put({"pk": wire.SHAPE_PK, "type": "g4dn.xlarge", "wake": True, "expires_at": int(time.time()) + 60})
+    front.break_next("ModifyInstanceAttribute", ec2_error(code_))
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == ("t3.small", True)
+    assert (stack.item(wire.SHAPE_PK) or {})["type"] == ""
+
+
 def test_no_node_at_all_is_a_503_that_says_what_to_do(function: Function, stack: Stack, alice: str) -> None:
     answer = function.infer(alice, {"prompt": "hello"})
     assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)
