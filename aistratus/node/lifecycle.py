@@ -57,6 +57,10 @@ class NoRoom(Failure):
     kind = "capacity"
 
 
+class StartedAgain(Failure):
+    """Somebody, a prompt as a rule, started the node while it was to stop."""
+
+
 def look(aws: Cloud) -> Thing:
     """The node, as EC2 lists it.
 
@@ -70,11 +74,26 @@ def look(aws: Cloud) -> Thing:
 
 
 def stop(aws: Cloud, identity: str) -> None:
-    """Stops the node, and waits until it has stopped.
+    """Stops the node, calls off a change of its shape that would start it again, and waits until it has stopped.
+
+    It is stopped also where the change can't be called off; that is told afterwards.
 
     Raises:
         Absent: it was terminated.
-        Failure: somebody started it again meanwhile; it isn't stopped a second time, as a prompt may need it.
+        StartedAgain: somebody did so meanwhile; it isn't stopped a second time, as a prompt may need it.
+    """
+    try:
+        _call_off(aws)
+    finally:
+        halt(aws, identity)
+
+
+def halt(aws: Cloud, identity: str) -> None:
+    """`stop` for whoever changes the shape: what is to become of the node stays noted.
+
+    Raises:
+        Absent: it was terminated.
+        StartedAgain: somebody did so meanwhile.
     """
     before = _now(aws, identity)
     started_at = before["LaunchTime"]
@@ -83,7 +102,7 @@ def stop(aws: Cloud, identity: str) -> None:
     def stopped() -> bool | None:
         thing = _now(aws, identity)
         if thing["LaunchTime"] != started_at:  # it is that of the latest start
-            raise Failure(
+            raise StartedAgain(
                 "the node was started again while it stopped", todo="a prompt wakes it; run the command again"
             )
         next_ = step(ASLEEP, state_of(thing), thing["InstanceType"])
@@ -144,6 +163,20 @@ def budget_until(aws: Cloud, kill_usd: float) -> str | None:
     told = wire.unpack(answer.get("Item", {}))
     ends, limit = int(told.get("expires_at", 0)), float(told.get("limit_usd", kill_usd))
     return time.strftime("%Y-%m-%d", time.gmtime(ends)) if ends > time.time() and limit >= kill_usd else None
+
+
+def _call_off(aws: Cloud) -> None:
+    """Nobody who looks at the node from now on makes it another type, or starts it for that."""
+    place = {"TableName": aws.name("jobs"), "Key": wire.pack({"pk": wire.SHAPE_PK})}
+    answer = unless_gone({"ResourceNotFoundException"}, aws.dynamodb.get_item, ConsistentRead=True, **place) or {}
+    told = wire.unpack(answer.get("Item", {}))
+    if told.get("type") or told.get("wake"):
+        aws.dynamodb.update_item(
+            **place,
+            UpdateExpression="SET #type = :none, #wake = :no",
+            ExpressionAttributeNames={"#type": "type", "#wake": "wake"},
+            ExpressionAttributeValues=wire.pack({":none": "", ":no": False}),
+        )
 
 
 def _now(aws: Cloud, identity: str) -> Thing:

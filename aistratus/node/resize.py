@@ -28,7 +28,7 @@ from aistratus.cloud import Cloud
 from aistratus.core.errors import Absent, Failure, Locked, UsageError, error_code
 from aistratus.core.settle import Wait, settle, until
 from aistratus.node import lifecycle
-from aistratus.node.lifecycle import NoRoom
+from aistratus.node.lifecycle import NoRoom, StartedAgain
 from aistratus.node.states import Do, Goal, Shapes, is_gpu, step, vcpus
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.ec2 import Thing
@@ -117,10 +117,8 @@ def _change(aws: Cloud, identity: str, type_: str, tell: Tell) -> None:
         if state_of(thing) != "stopped":
             tell("stopping the node; a job in hand is given back …")
             try:
-                lifecycle.stop(aws, identity)
-            except Absent:
-                raise
-            except Failure:  # a prompt woke it meanwhile, in its old shape perhaps
+                lifecycle.halt(aws, identity)
+            except StartedAgain:  # a prompt woke it meanwhile, in its old shape perhaps
                 continue
         tell(f"making it {type_} …")
         if _modify(aws, identity, type_):
@@ -293,12 +291,13 @@ class _Note:
             Locked: the node is being changed to another type.
         """
         now = int(time.time())
+        times, plain = {":now": now, ":end": now + wire.SHAPE_KEPT_S}, {":none": "", ":no": False}
         try:
             self._update(
-                "SET #type = :type, #token = :mine, #by = :by, #at = :now, #end = :end",
+                "SET #type = :type, #token = :mine, #by = :by, #at = :now, #end = :end, #wake = :no",
                 "attribute_not_exists(#type) OR #type IN (:type, :none) OR #end <= :now OR #token = :mine",
-                {"#type": "type", "#token": "token", "#by": "by", "#at": "at", "#end": "expires_at"},
-                {":type": wanted, ":by": self._by, ":now": now, ":end": now + wire.SHAPE_KEPT_S, ":none": ""},
+                {"#type": "type", "#token": "token", "#by": "by", "#at": "at", "#end": "expires_at", "#wake": "wake"},
+                {":type": wanted, ":by": self._by, **times, **plain},
             )
         except Exception as error:
             if error_code(error) == "ResourceNotFoundException":
@@ -310,8 +309,8 @@ class _Note:
     def withdraw(self) -> None:
         """Nothing is wanted any more, unless somebody else wants it too by now."""
         with suppress(Exception):  # then it ends by itself, and whoever wakes the node does what is left
-            names = {"#type": "type", "#token": "token"}
-            self._update("SET #type = :none", "#token = :mine", names, {":none": ""})
+            names = {"#type": "type", "#token": "token", "#wake": "wake"}
+            self._update("SET #type = :none, #wake = :no", "#token = :mine", names, {":none": "", ":no": False})
 
     def _update(self, update: str, condition: str, names: dict[str, str], values: dict[str, Any]) -> None:
         self._aws.dynamodb.update_item(

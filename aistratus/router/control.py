@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,6 +118,7 @@ class Control:
             raise problems.conflict(
                 "The node is starting, and can be stopped when it runs; ask again in half a minute."
             )
+        self._call_off(deadline)
         if state == "running":
             self._asked(ec2.stop_instances, deadline, found)
             self._forget_attempt(deadline)
@@ -133,9 +135,15 @@ class Control:
             raise problems.conflict(
                 "The node is starting, and can be changed when it runs; ask again in half a minute."
             )
-        self._note(type_, by, deadline)
+        joined = (self.table.get(wire.SHAPE_PK, deadline) or {}).get("type") == type_
+        token = self._note(type_, by, deadline)
         if state == "running":
-            self._asked(ec2.stop_instances, deadline, found)
+            try:
+                self._asked(ec2.stop_instances, deadline, found)
+            except Problem:
+                if not joined:  # nobody else's change is called off by this one's failure
+                    self._call_off(deadline, token)
+                raise
             self._forget_attempt(deadline)
             self.waker.record(wire.STOP, found["InstanceId"], found["InstanceType"], deadline)
         elif state == STOPPED:
@@ -146,9 +154,25 @@ class Control:
         """Whoever wakes the node next needn't wait for the end of an earlier attempt."""
         self.table.update(wire.WAKE_PK, deadline, values={"at_ms": 0, "started_ms": 0, "state": ASLEEP})
 
-    def _note(self, type_: str, by: str, deadline: Deadline) -> None:
-        now = self.clock.ms() // 1000
-        values = {"type": type_, "token": secrets.token_hex(8), "by": by, "at": now, "wake": True,
+    def _call_off(self, deadline: Deadline, token: str = "") -> None:
+        """No change is wanted any more; with a token, only if it is the change that was noted with it."""
+        with suppress(ConditionFailed):  # none is noted, or another
+            self.table.update(
+                wire.SHAPE_PK,
+                deadline,
+                values={"type": "", "wake": False},
+                condition="#token = :token" if token else "attribute_exists(#type)",
+                operands={"token": token} if token else None,
+            )
+
+    def _note(self, type_: str, by: str, deadline: Deadline) -> str:
+        """Notes what the node is to become, and gives the note's token.
+
+        Raises:
+            Problem: 409 where it is to become something else.
+        """
+        now, token = self.clock.ms() // 1000, secrets.token_hex(8)
+        values = {"type": type_, "token": token, "by": by, "at": now, "wake": True,
                   "expires_at": now + wire.SHAPE_KEPT_S}  # fmt: skip
         try:
             self.table.update(
@@ -161,6 +185,7 @@ class Control:
         except ConditionFailed as taken:
             other = (taken.item or {}).get("type") or "another type"
             raise problems.conflict(f"The node is being made {other} already; wait until that has ended.") from taken
+        return token
 
     def _instance(self, deadline: Deadline) -> tuple[Any, Mapping[str, Any]]:
         """EC2's client and the node as EC2 describes it.

@@ -93,6 +93,22 @@ def test_a_change_of_type_is_carried_on_by_whoever_looks_next(
     assert again.body["node"] == {"state": "running", "type": "g4dn.xlarge"}
 
 
+def test_a_stop_calls_off_a_change_and_nobody_who_looks_starts_the_node_again(
+    function: Function, front: Front, stack: Stack, operator: str, alice: str
+) -> None:
+    instance = running(stack)
+    order(function, operator, {"action": "resize", "type": "g4dn.xlarge"})
+    assert order(function, operator, None, "POST /stop").status == 202
+    looked = function.invoke(event("GET /queue-health", alice)).body["node"]
+    assert (looked["state"], state(stack, instance), shape(stack, instance)) == ("stopped", "stopped", "t3.small")
+
+    stack.client("ec2").start_instances(InstanceIds=[instance])
+    front.break_next("StopInstances", ec2_error("UnauthorizedOperation"))
+    assert order(function, operator, {"action": "resize", "type": "g4dn.xlarge"}).status == 503
+    note = stack.item(wire.SHAPE_PK) or {}
+    assert (note["type"], note["wake"]) == ("", False), "nothing was begun, so nothing is wanted"
+
+
 def test_what_ec2_does_not_do_is_told(function: Function, front: Front, stack: Stack, operator: str) -> None:
     assert order(function, operator, {"action": "stop"}).status == 503, "there is no node"
     running(stack)

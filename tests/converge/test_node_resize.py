@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ from test_compute import bare, node_id
 
 from aistratus import wire
 from aistratus.cloud import NO_CAPACITY, Cloud
-from aistratus.core.errors import Absent, Failure, Locked, UsageError
+from aistratus.core.errors import Absent, Failure, Interrupted, Locked, UsageError
+from aistratus.core.settle import RealClock
 from aistratus.node import lifecycle, resize
 from aistratus.node.resize import Outcome
 from aistratus.node.states import Shapes
@@ -107,6 +109,28 @@ def test_a_failure_in_the_middle_leaves_it_startable_and_says_how_it_stands(aws:
     assert resize.changing_to(aws) == "", "a prompt wakes it as it is"
     lifecycle.start(aws, node)
     assert state(aws, node) == "running"
+
+
+def test_a_stop_calls_off_what_the_node_was_to_become(aws: Cloud, node: str) -> None:
+    note = {"pk": wire.SHAPE_PK, "type": GPU, "token": "api", "wake": True, "expires_at": int(time.time()) + 60}
+    aws.dynamodb.put_item(TableName=aws.name("jobs"), Item=wire.pack(note))
+    lifecycle.stop(aws, node)
+    told = resize.table_item(aws, wire.SHAPE_PK)
+    assert (told["type"], told["wake"], state(aws, node)) == ("", False, "stopped")
+    aws.dynamodb.put_item(TableName=aws.name("jobs"), Item=wire.pack(note))
+    assert change(aws, GPU, wake=False) == Outcome(GPU)
+    told = resize.table_item(aws, wire.SHAPE_PK)
+    assert (told["type"], told["wake"], state(aws, node)) == ("", False, "stopped"), "a command's own is over too"
+
+
+def test_ctrl_c_while_it_stops_ends_the_change_and_starts_nothing(aws: Cloud, node: str) -> None:
+    asked = refuse(aws, "StartInstances", "never", when=lambda _: False)
+    stop = threading.Event()
+    ended = Cloud(env=aws.env, identity=aws.identity, clients=aws._clients, clock=RealClock(stop))
+    aws.ec2.meta.events.register("after-call.ec2.StopInstances", lambda **_: stop.set())
+    with pytest.raises(Interrupted):
+        change(ended, GPU)
+    assert (type_of(aws), asked, resize.changing_to(aws)) == (CPU, [], "")
 
 
 def test_what_can_not_be_is_refused_before_anything_stops(aws: Cloud, node: str) -> None:
