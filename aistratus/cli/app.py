@@ -190,7 +190,8 @@ def tell(error: Exception, arguments: list[str]) -> int:
     if (usage := getattr(error, "format_message", None)) is not None:
         if not usage():
             return 2  # no command at all: the help was shown
-        what, _, meant = usage().partition(" Did you mean ")  # the command line itself was wrong
+        # The command line itself was wrong; the words of the library that checks values are left out.
+        what, _, meant = usage().replace("Value error, ", "").partition(" Did you mean ")
         meant = f"did you mean {meant} " if meant else ""
         error = UsageError(what.rstrip("."), todo=f"{meant}--help tells what there is")
     if truthy("AISTRATUS_VERBOSE") or "--verbose" in arguments:

@@ -60,6 +60,8 @@ def cost(
         raise UsageError("--limit and --kill belong to --check", todo="add it")
     if limit is not None and not 0 < limit < MOST_EUR:
         raise UsageError("--limit has to be above zero, and an amount that can be", todo="name EUR a month")
+    if options.output == "csv" and (check or idle or what_if is not None or by is not None or usage):
+        raise UsageError("csv is for the days and things of `aistratus cost` alone", todo="take -o json")
     if check:
         from aistratus.cli.cost_check import check as look
 

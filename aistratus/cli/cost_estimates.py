@@ -116,7 +116,8 @@ def what_if(options: Options, asked: str, currency: Currency) -> None:
         return
     sign = SIGNS[currency]
     show.results(options).print(
-        f"{hours:g} hours of {kind} in {region}: {plain(total, sign)} ({sign}{machine:.4f} an hour, its public address "
+        f"{hours:g} hour{'' if hours == 1 else 's'} of {kind} in {region}: {plain(total, sign)} "
+        f"({sign}{machine:.4f} an hour, its public address "
         f"{sign}{address:.4f}); on top of what the stack costs anyway (`aistratus cost --idle`)",
         markup=False,
     )
@@ -128,8 +129,10 @@ def _question(asked: str, default: str) -> tuple[Decimal, str]:
     example = "write it like hours=10,type=g4dn.xlarge"
     if unknown := {*said} - {"hours", "type"}:
         raise UsageError(f"--what-if {asked}: {', '.join(sorted(unknown))} isn't known", todo=example)
+    if "hours" not in said:
+        raise UsageError(f"--what-if {asked}: it says no hours", todo=example)
     try:
-        hours = Decimal(said.get("hours", ""))
+        hours = Decimal(said["hours"])
     except ArithmeticError as error:
         raise UsageError(f"--what-if {asked}: hours has to be a number", todo=example) from error
     if not 0 <= hours <= MOST_HOURS:

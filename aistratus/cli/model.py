@@ -54,7 +54,7 @@ def add(
         session = open_session(options)
         room = _room(session, console, session.settings.node.types)
         models.require_room(model, room)
-        console.print(f"uploading {model.size >> 20} MiB …")
+        console.print(f"into the bucket, unless it is there already: {max(1, model.size >> 20)} MiB …")
         sent = models.upload(session.cloud, _bucket(session), path, model)
     fits = models.fitting(model, room)
     if options.json:
