@@ -154,7 +154,7 @@ class Control:
         """Whoever wakes the node next needn't wait for the end of an earlier attempt."""
         self.table.update(wire.WAKE_PK, deadline, values={"at_ms": 0, "started_ms": 0, "state": ASLEEP})
 
-    def _call_off(self, deadline: Deadline, token: str = "") -> None:
+    def _call_off(self, deadline: Deadline, token: str | None = None) -> None:
         """No change is wanted any more; with a token, only if it is the change that was noted with it."""
         with suppress(ConditionFailed):  # none is noted, or another
             self.table.update(
