@@ -69,8 +69,8 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
     ),
     "cost": frozenset(
         {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StopInstances", "dynamodb:BatchGetItem",
-         "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem",
-         "budgets:DescribeBudget", "ce:GetCostAndUsage", "cloudwatch:GetMetricStatistics", "pricing:GetProducts"}
+         "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "budgets:DescribeBudget",
+         "ce:GetCostAndUsage", "cloudwatch:GetMetricStatistics", "pricing:GetProducts"}
     ),
     "login": LEDGER,
     "whoami": SIGN_IN,

@@ -15,6 +15,7 @@ from cli_parts import WITHIN_S, eventually
 BINARIES = ("chromium", "chromium-browser", "google-chrome")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """The key under which WebDriver names an element. Source: https://www.w3.org/TR/webdriver2/#elements"""
+STARTS = 5
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -67,6 +68,18 @@ class Chromium:
         return value
 
 
+def _started(driver: str) -> tuple[subprocess.Popen[str], str]:
+    """A driver and its port. One that finds its port taken by somebody else in the meantime ends at once."""
+    for _ in range(STARTS):
+        process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        for line in process.stdout:  # "ChromeDriver was started successfully on port 34567."
+            if "successfully on port" in line:
+                return process, line.rstrip(".\n").rsplit(" ", 1)[1]
+        process.wait()
+    raise AssertionError(f"{driver} ended {STARTS} times before it listened")
+
+
 @contextmanager
 def chromium() -> Iterator[Chromium]:
     """A browser that nobody has used before."""
@@ -74,12 +87,8 @@ def chromium() -> Iterator[Chromium]:
     binary = next(found for name in BINARIES if (found := shutil.which(name)))
     assert driver
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
+        process, port = _started(driver)
         try:
-            assert process.stdout
-            # "ChromeDriver was started successfully on port 34567."
-            line = next(text for text in process.stdout if "successfully on port" in text)
-            port = line.rstrip(".\n").rsplit(" ", 1)[1]
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WITHIN_S, trust_env=False) as http:
                 options = {"binary": binary, "args": [*FLAGS, f"--user-data-dir={profile}"]}
                 wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
