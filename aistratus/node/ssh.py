@@ -165,7 +165,8 @@ class SshTransport:
         try:
             channel = self._connected().open_session(timeout=HANDSHAKE_S)
             channel.set_combine_stderr(joined)
-            channel.exec_command(self._root + command)  # nosec B601 - a shell's line is what the caller gives
+            # A shell's line is what the caller gives.
+            channel.exec_command(self._root + command)  # nosec B601
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._broken(error) from error
         return channel
