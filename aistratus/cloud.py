@@ -356,6 +356,11 @@ def _never_sent(error: Exception) -> bool:
     return isinstance(error, ConnectionError)
 
 
+def may_pass(error: Exception) -> bool:
+    """Is this trouble on the way, or too many calls, and not an answer? A harmless call may then be made again."""
+    return error_code(error) in THROTTLED or _never_sent(error) or _maybe_carried_out(error)
+
+
 def _maybe_carried_out(error: Exception) -> bool:
     """Does this error leave open whether the call was carried out?"""
     from botocore.exceptions import ClientError, HTTPClientError

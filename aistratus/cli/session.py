@@ -18,10 +18,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aistratus.cli.options import Options
-from aistratus.cloud import Clients, Cloud, Identity
+from aistratus.cloud import Clients, Cloud, Identity, may_pass
 from aistratus.core.errors import Absent, Interrupted, Locked, UsageError
 from aistratus.core.ledger import Holder, Ledger, Lock
-from aistratus.core.settle import RealClock
+from aistratus.core.settle import RealClock, Wait
 from aistratus.node.bootstrap import Model
 from aistratus.policies import Names
 from aistratus.resources.parameters import SsmStore
@@ -38,6 +38,9 @@ LOCK_LASTS_S = 3600
 
 RENEW_EVERY_S = 300.0
 """Leaves a dozen tries to a machine whose network is away for a while; most runs end before the first."""
+
+GIVEN_BACK = Wait(what="the lock is given back", within=20, first=0.3)
+"""After a long storm the SDK's quota of repeated calls is used up, and it tries each call once."""
 
 GGUF = b"GGUF"
 """How every such file begins. Source: the format's specification, "magic"."""
@@ -122,7 +125,17 @@ class Session:
         finally:
             ended.set()
             keeper.join()  # a renewal that is on its way would write the lock anew
-            lock.release()
+            self._give_back(lock)
+
+    def _give_back(self, lock: Lock) -> None:
+        """Patiently, since all is done by now: a connection that breaks off here is no failure of the command."""
+        pauses = GIVEN_BACK.pauses(self.clock)
+        while True:
+            try:
+                return lock.release()
+            except Exception as error:
+                if not may_pass(error) or next(pauses, StopIteration) is StopIteration:
+                    raise
 
     def unlocked(self, command: str, *, steal: bool) -> str:
         """Makes sure that nobody holds the env's lock; gives a sentence if a dead process had left it."""
