@@ -3,10 +3,10 @@
 There is one `Cloud` type for every cloud. The embedded cloud plugs in as an endpoint and credentials, given by the
 composition root; nothing here or below asks which cloud it is.
 
-Clients are made lazily and once, are safe to use from many threads, and retry by botocore's `standard` mode. Creating
-things is different: a create whose answer got lost may have been carried out, and asking again would make a second
-VPC. So creates go through `create_once`, which never repeats a call before it has looked whether the first one
-worked.
+Clients are made lazily and once, are safe to use from many threads, and retry by botocore's `standard` mode and beyond
+its quota (`retries.py`). Creating things is different: a create whose answer got lost may have been carried out, and
+asking again would make a second VPC. So creates go through `create_once`, which never repeats a call before it has
+looked whether the first one worked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from aistratus.core.errors import Stranger, error_code
 from aistratus.core.resource import Found
 from aistratus.core.settle import Clock, Wait, until
+from aistratus.retries import THROTTLED, maybe_carried_out, never_sent, stay_patient
 from aistratus.trace import Meter
 
 T = TypeVar("T")
@@ -33,13 +34,6 @@ LEDGER = "ledger"
 OWNERSHIP = ("Project", "Env", "aistratus:key")
 """The tags that make a resource ours. The others are repaired like any field."""
 
-THROTTLED = frozenset({
-    "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottledException", "RequestThrottled",
-    "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "LimitExceededException.Throttled",
-    "PriorRequestNotComplete", "SlowDown", "EC2ThrottledException", "ProvisionedThroughputExceededException",
-})  # fmt: skip
-"""Refused before anything happened. Source: botocore's standard retry mode, which uses the same codes."""
-
 CREATED_SEEN = Wait(what="the new resource shows up in the service's own listing", within=60, first=0.2)
 """EC2, IAM and others list a new resource some seconds late."""
 
@@ -48,12 +42,6 @@ LOST_ANSWER_SEEN = Wait(what="a create whose answer was lost shows up", within=1
 
 CREATE_THROTTLED = Wait(what="the service accepts the create call again", within=120, codes=THROTTLED, longest=15.0)
 """EC2 and IAM refill their mutation budgets within seconds; a crowded account may take longer."""
-
-NO_CAPACITY = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
-"""EC2 answers these with status 500 though nothing was made, and asking again within minutes is of no use.
-
-Source: EC2 API reference, "Error codes for the Amazon EC2 API", server error codes; terraform-provider-aws issue 15183.
-"""
 
 CREATE_ANSWERED = Wait(what="the service answers the create call", within=60, first=0.3, longest=10.0)
 """A network that breaks off for some seconds costs time only; as patient as the SDK is with calls it may repeat."""
@@ -137,7 +125,10 @@ class Clients:
             user_agent_extra="aistratus",
         )
         place = {} if region is None else {"region_name": region}
-        return self._session.client(service, config=config, endpoint_url=self._access.endpoint, **place)
+        client = self._session.client(service, config=config, endpoint_url=self._access.endpoint, **place)
+        if retries:
+            stay_patient(client)
+        return client
 
 
 @functools.cache
@@ -305,12 +296,12 @@ class Cloud:
             try:
                 self._settled(call, settling, params)
             except Exception as error:
-                if _never_sent(error):
+                if never_sent(error):
                     if next(pauses, StopIteration) is StopIteration:
                         raise
                     continue
                 exists = error_code(error) in taken
-                if not exists and not _maybe_carried_out(error):
+                if not exists and not maybe_carried_out(error):
                     raise
                 # Where the service itself refuses a second one, asking again is the quickest way to know.
                 found = look(self.fresh()) if taken and not exists else self._look_again(look)
@@ -347,29 +338,6 @@ class Cloud:
 def _at_once_and_after(wait: Wait, clock: Clock) -> Iterable[None]:
     yield None
     yield from wait.pauses(clock)
-
-
-def _never_sent(error: Exception) -> bool:
-    """Did no connection come about, so that nothing can have been carried out?"""
-    from botocore.exceptions import ConnectionError
-
-    return isinstance(error, ConnectionError)
-
-
-def may_pass(error: Exception) -> bool:
-    """Is this trouble on the way, or too many calls, and not an answer? A harmless call may then be made again."""
-    return error_code(error) in THROTTLED or _never_sent(error) or _maybe_carried_out(error)
-
-
-def _maybe_carried_out(error: Exception) -> bool:
-    """Does this error leave open whether the call was carried out?"""
-    from botocore.exceptions import ClientError, HTTPClientError
-    from botocore.parsers import ResponseParserError
-
-    if isinstance(error, ClientError):
-        status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 and error_code(error) not in NO_CAPACITY
-    return isinstance(error, (HTTPClientError, ResponseParserError))
 
 
 def await_match(

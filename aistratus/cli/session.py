@@ -18,13 +18,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aistratus.cli.options import Options
-from aistratus.cloud import Clients, Cloud, Identity, may_pass
+from aistratus.cloud import Clients, Cloud, Identity
 from aistratus.core.errors import Absent, Interrupted, Locked, UsageError
 from aistratus.core.ledger import Holder, Ledger, Lock
 from aistratus.core.settle import RealClock, Wait
 from aistratus.node.bootstrap import Model
 from aistratus.policies import Names
 from aistratus.resources.parameters import SsmStore
+from aistratus.retries import may_pass
 from aistratus.settings import Settings
 from aistratus.trace import Meter
 
@@ -39,17 +40,14 @@ LOCK_LASTS_S = 3600
 RENEW_EVERY_S = 300.0
 """Leaves a dozen tries to a machine whose network is away for a while; most runs end before the first."""
 
-GIVEN_BACK = Wait(what="the lock is given back", within=20, first=0.3)
-"""After a long storm the SDK's quota of repeated calls is used up, and it tries each call once."""
-
 GGUF = b"GGUF"
 """How every such file begins. Source: the format's specification, "magic"."""
 
 NO_ACCOUNT = "0" * 12
 """Stands for the account where only the shape of the stack matters."""
 
-UNREACHED_PAUSE_S = 1.0
-"""Between the two tries of a command's first call."""
+ANSWERED = Wait(what="AWS tells who is calling", within=20, first=1.0)
+"""A command's first call. The SDK's own patience would take minutes to say that nobody answers."""
 
 
 @dataclass
@@ -125,17 +123,7 @@ class Session:
         finally:
             ended.set()
             keeper.join()  # a renewal that is on its way would write the lock anew
-            self._give_back(lock)
-
-    def _give_back(self, lock: Lock) -> None:
-        """Patiently, since all is done by now: a connection that breaks off here is no failure of the command."""
-        pauses = GIVEN_BACK.pauses(self.clock)
-        while True:
-            try:
-                return lock.release()
-            except Exception as error:
-                if not may_pass(error) or next(pauses, StopIteration) is StopIteration:
-                    raise
+            lock.release()
 
     def unlocked(self, command: str, *, steal: bool) -> str:
         """Makes sure that nobody holds the env's lock; gives a sentence if a dead process had left it."""
@@ -179,18 +167,22 @@ def open_session(options: Options, *, start: bool = False) -> Session:
 
 def _caller(clients: Clients, clock: RealClock) -> dict[str, Any]:
     """Who AWS takes us for. This is the first call of every command, and tells early that nobody answers at all."""
-    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+    from botocore.exceptions import ConnectionError, ReadTimeoutError
 
     once = clients.get("sts", retries=False)
-    try:
-        caller: dict[str, Any] = once.get_caller_identity()
-    except (ConnectionError, HTTPClientError):
-        # A second try tells a blip from an address where nobody is; ten would take a minute to say the same.
-        clock.wait(UNREACHED_PAUSE_S)
-        caller = once.get_caller_identity()
-    except ClientError:
-        caller = clients.get("sts").get_caller_identity()  # throttled, perhaps: with the usual patience
-    return caller
+    pauses, unreached = ANSWERED.pauses(clock), False
+    while True:
+        try:
+            caller: dict[str, Any] = once.get_caller_identity()
+            return caller
+        except Exception as error:
+            if isinstance(error, (ConnectionError, ReadTimeoutError)):
+                # A second try tells a blip from an address where nobody is.
+                if unreached:
+                    raise
+                unreached = True
+            if not may_pass(error) or next(pauses, StopIteration) is StopIteration:
+                raise
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from aistratus import wire
-from aistratus.cloud import NO_CAPACITY, Cloud
+from aistratus.cloud import Cloud
 from aistratus.core.errors import Absent, Failure, error_code
 from aistratus.core.resource import Found
 from aistratus.core.settle import Wait, until
@@ -21,6 +21,7 @@ from aistratus.resources.calls import unless_gone
 from aistratus.resources.compute import Instance
 from aistratus.resources.ec2 import Thing
 from aistratus.resources.instance_listing import INSTANCES, state_of
+from aistratus.retries import NO_CAPACITY
 
 KEY: Final = "node"
 """The instance's key in the stack."""

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aistratus.cloud import THROTTLED, Cloud
+from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure, error_code
 from aistratus.core.ledger import Parameter
 from aistratus.core.settle import Wait, settle
 from aistratus.resources.calls import tag_list
+from aistratus.retries import THROTTLED
 
 WRITES_AT_ONCE = 3
 """PutParameter's default rate is three a second. Source: AWS General Reference, Systems Manager quotas."""

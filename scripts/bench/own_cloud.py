@@ -60,7 +60,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
 
 def run(home: Path, *arguments: str, **variables: str) -> Done:
     """See `OwnCloud.run`."""
-    command = [sys.executable, "-c", "from aistratus.cli.app import main; main()", *arguments]
+    command = [sys.executable, "-c", "from aistratus.cli.start import main; main()", *arguments]
     before, began = os.times(), perf_counter()
     done = subprocess.run(
         command, env=environment(home, **variables), cwd=home, capture_output=True, text=True, timeout=COMMAND_S

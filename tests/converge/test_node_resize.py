@@ -15,13 +15,14 @@ from perturb_compute import state
 from test_compute import bare, node_id
 
 from aistratus import wire
-from aistratus.cloud import NO_CAPACITY, Cloud
+from aistratus.cloud import Cloud
 from aistratus.core.errors import Absent, Failure, Interrupted, Locked, UsageError
 from aistratus.core.settle import RealClock
 from aistratus.node import lifecycle, resize
 from aistratus.node.resize import Outcome
 from aistratus.node.states import Shapes
 from aistratus.resources.dynamodb import Table
+from aistratus.retries import NO_CAPACITY
 
 CPU, GPU, OTHER = "t3.small", "g4dn.xlarge", "g5.xlarge"
 SHAPES = Shapes(cpu=CPU, gpus=(GPU, OTHER))
