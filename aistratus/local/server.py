@@ -99,10 +99,9 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
         del os.environ[name]
     os.environ.update(moto_environment(state_dir))
 
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
     from aistratus.local.call_log import PATH as CALLS
     from aistratus.local.call_log import CallLog
+    from aistratus.local.dispatch import Dispatcher
     from aistratus.local.front import FrontServer, Guarded, ServiceLocks
     from aistratus.local.gateway import build_gateway
     from aistratus.local.hosted import HostedPages
@@ -127,7 +126,7 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
         locks=locks,
     )
     install(cloud)
-    app = HostedPages(DomainDispatcherApplication(create_backend_app), locks)
+    app = HostedPages(Dispatcher(), locks)
     scheduler, front = Scheduler(cloud), Guarded(app, locks)
     if strict:
         delays, calls = install_rules(cloud), CallLog(role_of)
