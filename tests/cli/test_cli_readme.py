@@ -13,6 +13,7 @@ from cli_parts import ROOT, Person, Said
 pytestmark = pytest.mark.xdist_group("readme")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = ["scripts/quickstart", "scripts/test"]
 """Whoever runs this test is inside the second; the first is install, `up` and `chat`."""
 ENDS_WITH_TWO = "aistratus --env dev plan"
@@ -84,9 +85,16 @@ def test_the_quickstart_runs_and_names_commands_that_the_readme_shows() -> None:
     assert named and set(named) <= known
 
 
+def test_every_file_that_a_page_links_to_exists() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    linked = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))]
+    assert linked
+    assert [link for page, link in linked if not (page.parent / link).exists()] == []
+
+
 def test_every_option_that_it_names_exists(person: Person) -> None:
     groups = [[], ["up"], ["plan"], ["down"], ["status"], ["chat"], ["logs"], ["env", "export"], ["local", "start"],
               ["queue", "redrive"], ["iam", "policy"], ["cost"], ["cost", "prices"], ["login"], ["node", "launch"],
               ["node", "resize"]]  # fmt: skip
     known = set(re.findall(r"--[a-z][a-z-]+", " ".join(person.run(*group, "--help").out for group in groups)))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "".join([README, *DOCS]))) <= known
