@@ -59,18 +59,24 @@ app = typer.Typer(
 @app.callback()
 def options(
     context: typer.Context,
-    env: Annotated[str | None, typer.Option("--env", "-e", help="Which copy of the stack [default: local]")] = None,
+    env: Annotated[
+        str | None, typer.Option("--env", "-e", help="Env: an isolated copy of the stack (default: local)")
+    ] = None,
     output: Annotated[
         Literal["table", "json", "csv"],
-        typer.Option("--output", "-o", envvar="AISTRATUS_OUTPUT", help="For people, or for programs (csv: `cost`)"),
+        typer.Option(
+            "--output", "-o", envvar="AISTRATUS_OUTPUT", help="Output for people or for programs (csv: `cost`)"
+        ),
     ] = "table",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and AWS's own words")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show tracebacks and AWS's own error messages")
+    ] = False,
     region: Annotated[str | None, typer.Option(help="AWS region")] = None,
     profile: Annotated[str | None, typer.Option(help="AWS profile")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Settings file [default: the nearest aistratus.toml upwards]")
+        Path | None, typer.Option(help="Settings file (default: the nearest aistratus.toml upwards)")
     ] = None,
     trace: Annotated[
         Path | None, typer.Option(envvar="AISTRATUS_TRACE", help="Write one JSON line for each AWS call to this file")
@@ -110,28 +116,33 @@ def made(*, yes: bool = False, quiet: bool = False, verbose: bool = False, **giv
     )
 
 
-app.command("up")(lifecycle.up)
-app.command("plan")(lifecycle.plan)
-app.command("down")(lifecycle.down)
-app.command("status")(status.status)
-app.add_typer(chat.app, name="chat")
-app.command("logs")(logs.logs)
-app.command("login")(login.login)
-app.command("token")(login.token)
-app.command("whoami")(login.whoami)
-app.command("logout")(login.logout)
-app.command("smoke")(smoke.smoke)
-app.command("doctor")(doctor.doctor)
-app.command("init")(init.init)
-app.add_typer(cost.app, name="cost")
-app.add_typer(env.app, name="env")
-app.add_typer(secret.app, name="secret")
-app.add_typer(iam.app, name="iam")
-app.add_typer(local.app, name="local")
-app.add_typer(queue.app, name="queue")
-app.add_typer(node_build.app, name="node")  # the same as `node.app`, with what `node_reach` and this register there
-app.add_typer(user.app, name="user")
-app.add_typer(model.app, name="model")
+STACK, PROMPTS, NODE, MONEY = "The stack", "Prompts", "The node", "Money"
+ACCESS, MACHINE = "Users, secrets and permissions", "The embedded cloud"
+"""Headings under which `--help` shows the commands."""
+
+app.command("up", rich_help_panel=STACK)(lifecycle.up)
+app.command("plan", rich_help_panel=STACK)(lifecycle.plan)
+app.command("down", rich_help_panel=STACK)(lifecycle.down)
+app.command("status", rich_help_panel=STACK)(status.status)
+app.command("doctor", rich_help_panel=STACK)(doctor.doctor)
+app.command("init", rich_help_panel=STACK)(init.init)
+app.add_typer(env.app, name="env", rich_help_panel=STACK)
+app.add_typer(chat.app, name="chat", rich_help_panel=PROMPTS)
+app.command("smoke", rich_help_panel=PROMPTS)(smoke.smoke)
+app.command("logs", rich_help_panel=PROMPTS)(logs.logs)
+app.add_typer(queue.app, name="queue", rich_help_panel=PROMPTS)
+# The same as `node.app`, with what `node_reach` and this register there.
+app.add_typer(node_build.app, name="node", rich_help_panel=NODE)
+app.add_typer(model.app, name="model", rich_help_panel=NODE)
+app.add_typer(cost.app, name="cost", rich_help_panel=MONEY)
+app.command("login", rich_help_panel=ACCESS)(login.login)
+app.command("logout", rich_help_panel=ACCESS)(login.logout)
+app.command("whoami", rich_help_panel=ACCESS)(login.whoami)
+app.command("token", rich_help_panel=ACCESS)(login.token)
+app.add_typer(user.app, name="user", rich_help_panel=ACCESS)
+app.add_typer(secret.app, name="secret", rich_help_panel=ACCESS)
+app.add_typer(iam.app, name="iam", rich_help_panel=ACCESS)
+app.add_typer(local.app, name="local", rich_help_panel=MACHINE)
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ app = typer.Typer(
     cls=PromptGroup,
     invoke_without_command=True,
     subcommand_metavar="[PROMPT] | COMMAND",
-    epilog="A question that is just a command's name follows two dashes: aistratus chat -- list",
+    epilog="A question that is also a command's name goes after two dashes: aistratus chat -- list",
 )
 add_commands(app)
 
@@ -53,24 +53,27 @@ add_commands(app)
 @app.callback()
 def chat(
     context: typer.Context,
-    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Continue the last conversation")] = False,
     conversation: Annotated[
-        str | None, typer.Option(help="Go on with this conversation (the beginning of its id is enough)")
+        str | None, typer.Option(help="Continue this conversation (the first characters of its id are enough)")
     ] = None,
-    system: Annotated[str | None, typer.Option(help="How the model shall behave")] = None,
+    system: Annotated[str | None, typer.Option(help="Instructions for the model")] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Longest reply in tokens [default: 256]")
+        int | None, typer.Option(min=1, max=1024, help="Maximum length of the reply in tokens (default: 256)")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0 is the surest answer [default: as in the settings]")
+        float | None,
+        typer.Option(min=0, max=2, help="0 gives the most predictable reply (default: as in the settings)"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same reply")] = None,
-    stream: Annotated[bool, typer.Option(" /--no-stream", help="Print the reply when it is complete")] = True,
-    raw: Annotated[bool, typer.Option("--raw", help="The model's own characters, at a terminal too")] = False,
+    stream: Annotated[
+        bool, typer.Option(" /--no-stream", show_default=False, help="Print the reply only when it is complete")
+    ] = True,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the reply as it is, without rendering Markdown")] = False,
 ) -> None:
-    """Asks the model PROMPT and prints its reply as it is written; without PROMPT it is a conversation.
+    """Asks the model PROMPT and prints its reply as it is written; without PROMPT, opens a conversation.
 
-    What comes through a pipe is added to the question, or is it. Ctrl-C stops the reply, Ctrl-D leaves the
+    Piped input is added to the question, or is the question. Ctrl-C stops the reply, Ctrl-D leaves the
     conversation.
     """
     _speak_utf8()

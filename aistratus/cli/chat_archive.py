@@ -23,7 +23,7 @@ SHOWN_ID = 8
 SNIPPET_CHARS = 70
 
 Which = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help="The beginning of its id [default: the last conversation]")
+    str | None, typer.Argument(metavar="[ID]", help="First characters of its id (default: the last conversation)")
 ]
 
 
@@ -38,9 +38,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def list_conversations(
     context: typer.Context,
-    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Show the latest so many")] = 20,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Show at most this many")] = 20,
 ) -> None:
-    """Lists the conversations of this env, the latest first."""
+    """Lists the conversations of this env, latest first."""
     from aistratus.cli import show as shown
 
     options: Options = context.obj
@@ -73,10 +73,10 @@ def show(context: typer.Context, which: Which = None) -> None:
 
 def search(
     context: typer.Context,
-    words: Annotated[list[str], typer.Argument(help="All of them stand in the question or its reply")],
-    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Show the latest so many")] = 20,
+    words: Annotated[list[str], typer.Argument(help="Words that the question or its reply must contain")],
+    most: Annotated[int, typer.Option("--most", "-n", min=1, help="Show at most this many")] = 20,
 ) -> None:
-    """Finds questions and replies by their words."""
+    """Finds questions and replies that contain all the words."""
     from aistratus.cli import show as shown
 
     options: Options = context.obj
@@ -98,10 +98,10 @@ def search(
 
 def delete(
     context: typer.Context,
-    which: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The beginnings of their ids")] = None,
+    which: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="First characters of their ids")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every conversation of this env")] = False,
 ) -> None:
-    """Deletes conversations from this machine; at a terminal it asks first."""
+    """Deletes conversations from this machine; asks first at a terminal."""
     from aistratus.cli import show as shown
 
     options: Options = context.obj
@@ -126,7 +126,7 @@ def export(
     form: Annotated[Literal["md", "json"], typer.Argument(help="Markdown for people, JSON for programs")],
     which: Which = None,
 ) -> None:
-    """Prints a conversation as a file of its own; a conversation's /load reads the JSON form."""
+    """Prints a conversation as Markdown or JSON; `/load` in a conversation reads the JSON."""
     from aistratus.cli import show as shown
 
     options: Options = context.obj

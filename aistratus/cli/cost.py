@@ -28,29 +28,31 @@ app.add_typer(prices, name="prices")
 @app.callback()
 def cost(
     context: typer.Context,
-    check: Annotated[bool, typer.Option("--check", help="One line and an exit code, for cron")] = False,
-    limit: Annotated[float | None, typer.Option(help="EUR a month, for --check [default: budget.limit_eur]")] = None,
-    kill: Annotated[bool, typer.Option("--kill", help="With --check: over the limit, stop what runs")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Print one line for cron, and tell by the exit code")] = False,
+    limit: Annotated[float | None, typer.Option(help="EUR a month, for --check (default: budget.limit_eur)")] = None,
+    kill: Annotated[bool, typer.Option("--kill", help="With --check: if over the limit, stop what runs")] = False,
     idle: Annotated[bool, typer.Option("--idle", help="What a stopped stack costs, line by line")] = False,
     what_if: Annotated[
-        str | None, typer.Option("--what-if", metavar="hours=H,type=T", help="What so many hours of a machine cost")
+        str | None,
+        typer.Option("--what-if", metavar="hours=H,type=T", help="What so many hours of a machine would cost"),
     ] = None,
     by: Annotated[
-        Literal["conversation"] | None, typer.Option("--by", help="What each conversation cost, and 1,000 tokens")
+        Literal["conversation"] | None, typer.Option("--by", help="Cost of each conversation, and of 1,000 tokens")
     ] = None,
-    usage: Annotated[bool, typer.Option("--usage", help="Also what flowed this month: requests, jobs, GB")] = False,
+    usage: Annotated[bool, typer.Option("--usage", help="Also this month's usage: requests, jobs, GB")] = False,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Count from this day on [default: the month]")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Count from this date (default: the month's first day)"),
     ] = None,
-    currency: Annotated[Literal["EUR", "USD"], typer.Option(help="What amounts are told in")] = "EUR",
+    currency: Annotated[Literal["EUR", "USD"], typer.Option(help="Currency of the amounts")] = "EUR",
     billed: Annotated[
-        bool, typer.Option("--billed", help="Ask Cost Explorer what AWS has billed; AWS takes $0.01 for the answer")
+        bool, typer.Option("--billed", help="Ask Cost Explorer what AWS has billed; each answer costs $0.01")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the days into this file (SVG)")] = None,
 ) -> None:
-    """Shows what this month has cost: metered by our own record, billed by AWS, and expected by its end.
+    """Shows what this month has cost: metered by the env's own record, billed by AWS, and forecast.
 
-    `--check` asks nothing and is quick: it exits with 0, with 3 over 80 % of the limit, with 4 over it, and with 1 when
+    `--check` is quick and asks nothing: it exits with 0, with 3 over 80 % of the limit, with 4 over it, and with 1 if
     it couldn't find out. `-o csv` prints a row for each day and each thing.
     """
     if context.invoked_subcommand is not None:
@@ -136,13 +138,13 @@ def resume(
     context: typer.Context,
     up_to: Annotated[
         float | None,
-        typer.Option(help="EUR that this month may cost altogether [default: a quarter of budget.kill_eur more]"),
+        typer.Option(help="EUR that this month may cost in total (default: a quarter of budget.kill_eur more)"),
     ] = None,
 ) -> None:
-    """Lets prompts wake the node again after the month's limit has stopped it, up to another line; asks, and notes who.
+    """Lets prompts wake the node again after the month's limit has stopped it, up to another limit.
 
-    It holds until the month ends. At a terminal it asks first (`--yes` doesn't). It refuses while something that ran
-    this month has no known price: what can't be counted would be stopped by nobody.
+    It holds until the month ends, and who did it is recorded. At a terminal it asks first (`--yes` answers). It refuses
+    while something that ran this month has no known price: nothing would stop what can't be counted.
     """
     import time
 
@@ -198,7 +200,7 @@ def show_prices(
         bool, typer.Option("--refresh", help="Ask AWS's price list (free) and keep its answers on this machine")
     ] = False,
 ) -> None:
-    """Shows the prices that everything is counted by, each with its day and its source."""
+    """Shows the list prices that everything is counted by, each with its date and source."""
     from aistratus.cli import cost_prices
 
     options: Options = context.obj

@@ -19,7 +19,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(context: typer.Context) -> None:
     """Checks identity, permissions, quotas, settings and this machine, and says what to do.
 
-    Nothing is changed. Exits with 1 if something must be mended before `up` can work.
+    Changes nothing. Exits with 1 if something must be fixed before `up` can work.
     """
     options: Options = context.obj
     findings = _findings(options)

@@ -39,7 +39,7 @@ def list_envs(context: typer.Context) -> None:
 
 @app.command("show")
 def show_env(context: typer.Context) -> None:
-    """Shows the env's ids as the ledger has them."""
+    """Shows the env's ids from the ledger."""
     from aistratus.cli import show
 
     options: Options = context.obj
@@ -57,7 +57,7 @@ def export(
     context: typer.Context,
     format: Annotated[
         Literal["dotenv", "github", "json"] | None,
-        typer.Option(help="Form of the output [default: dotenv, or json with -o json]"),
+        typer.Option(help="Form of the output (default: dotenv, or json with -o json)"),
     ] = None,
 ) -> None:
     """Prints the env's ids as variables: `TINYLLAMA_<KEY>_<ID>`.

@@ -26,19 +26,19 @@ Command = Literal[
 @app.command()
 def policy(
     context: typer.Context,
-    command: Annotated[Command | None, typer.Option(help="Just what this command needs [default: all]")] = None,
+    command: Annotated[Command | None, typer.Option(help="Only what this command needs (default: all)")] = None,
     into: Annotated[
         Path | None,
         typer.Option(
-            help="Write the policy to files in this folder instead, each as long as IAM takes, and say how to use them"
+            help="Write the policy to files in this folder, each within IAM's size limit, and say how to use them"
         ),
     ] = None,
 ) -> None:
     """Prints the smallest IAM policy for whoever runs these commands on this env, as JSON.
 
     It is made from the calls that the commands make; `--command plan` is read-only. A whole policy is longer than the
-    6,144 characters of a managed policy: use it as the inline policy of an IAM Identity Center permission set, or take
-    `--into FOLDER` and attach all files to one role.
+    6,144 characters of a managed policy: use it as the inline policy of an IAM Identity Center permission set, or write
+    it to files with `--into FOLDER` and attach all of them to one role.
     """
     from aistratus.cli import show
     from aistratus.cli.session import open_session

@@ -28,8 +28,8 @@ HEAD = """\
 
 def init(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Where to write aistratus.toml")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder to write aistratus.toml to")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file")] = False,
 ) -> None:
     """Writes a commented aistratus.toml with every setting, its unit and its default."""
     from aistratus.cli import show

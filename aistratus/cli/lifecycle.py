@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 def up(
     context: typer.Context,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done")] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Allow making anew what can't be changed in place")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Allow recreating what can't be changed in place")] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Change just this key (repeatable); what it stands on is made only where it is missing"),
+        typer.Option(
+            help="Change only the resource with this key (repeatable); what it needs is created only if missing"
+        ),
     ] = None,
     no_node: Annotated[
-        bool, typer.Option("--no-node", help="Leave the EC2 instance alone, and the alarm and dashboard that watch it")
+        bool, typer.Option("--no-node", help="Leave alone the EC2 instance, and the alarm and dashboard that watch it")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="End only when the worker is ready")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return only when the worker is ready")] = False,
     steal_lock: Annotated[
         bool, typer.Option("--steal-lock", help="Take over the lock of a command that has died")
     ] = False,
 ) -> None:
-    """Builds the stack, or repairs it field by field; does nothing where nothing differs.
+    """Builds the stack, or repairs whatever differs from its description; changes nothing if nothing differs.
 
-    What the budget has stopped stays off until the month ends, or until `budget.kill_eur` was raised and this command
-    run.
+    Machines that the budget has stopped stay off until the month ends, or until you raise `budget.kill_eur` and run
+    this command.
     """
     from aistratus.cli import show
     from aistratus.cli.recording import after_up
@@ -102,10 +102,10 @@ def plan(
     context: typer.Context,
     graph: Annotated[
         Literal["mermaid", "dot", "svg"] | None,
-        typer.Option("--graph", help="Only draw what is declared, in this form; no account is looked at"),
+        typer.Option("--graph", help="Only draw the declared stack in this form; needs no account"),
     ] = None,
 ) -> None:
-    """Shows what `up` would do, and what it costs; exits with 2 when there is something to do."""
+    """Shows what `up` would do and what it costs; exits with 2 if there is something to do."""
     from aistratus.cli import show
     from aistratus.cli.session import ending_gently, open_session
 
@@ -124,12 +124,12 @@ def plan(
 def down(
     context: typer.Context,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be removed")] = False,
-    keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the bucket")] = False,
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the data bucket")] = False,
     steal_lock: Annotated[
         bool, typer.Option("--steal-lock", help="Take over the lock of a command that has died")
     ] = False,
 ) -> None:
-    """Removes everything that is ours, looks again, and proves that nothing is left."""
+    """Removes everything that belongs to the env, looks again, and proves that nothing is left."""
     from aistratus.cli import show
     from aistratus.cli.recording import after_down, before_down
     from aistratus.cli.session import ending_gently, open_session

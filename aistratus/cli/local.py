@@ -25,7 +25,7 @@ def told() -> Iterator[None]:
 
 
 app = typer.Typer(
-    cls=Group, no_args_is_help=True, help="The embedded cloud: AWS's interfaces on this machine, no account needed."
+    cls=Group, no_args_is_help=True, help="The embedded cloud: AWS's APIs on this machine, without an account."
 )
 
 
@@ -34,10 +34,10 @@ def start(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the AWS endpoint; 0 takes a free one")] = 0,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Enforce the rules of the real AWS that emulators forgive")
+        bool, typer.Option("--strict", help="Enforce the rules of real AWS that emulators forgive")
     ] = False,
 ) -> None:
-    """Starts the embedded cloud, or joins the one that runs."""
+    """Starts the embedded cloud, or joins the one that is running."""
     from aistratus.cli import show
     from aistratus.local import process
 
@@ -57,7 +57,7 @@ def start(
 
 @app.command()
 def stop(context: typer.Context) -> None:
-    """Ends the embedded cloud; its state is gone then."""
+    """Stops the embedded cloud; its state is lost."""
     from aistratus.cli import show
     from aistratus.local import process
 
@@ -72,7 +72,8 @@ def stop(context: typer.Context) -> None:
 
 @app.command()
 def logs(
-    context: typer.Context, lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Last lines to show")] = 50
+    context: typer.Context,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end")] = 50,
 ) -> None:
     """Prints the last lines of the embedded cloud's own log."""
     from aistratus.cli import show

@@ -28,18 +28,19 @@ WAYS = {
 def login(
     context: typer.Context,
     username: Annotated[
-        str | None, typer.Option(help="Sign in here, with a password that is asked for [default: in a browser]")
+        str | None, typer.Option(help="Sign in at the terminal; asks for the password (default: in a browser)")
     ] = None,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address, and take what the browser shows in the end")
+        bool,
+        typer.Option("--no-browser", help="Print the address to open, and ask for what the browser shows at the end"),
     ] = False,
     invitation: Annotated[
-        str | None, typer.Option(help="What an operator sent you: where the env is, without an AWS account")
+        str | None, typer.Option(help="The invitation that an operator sent you: says where the env is")
     ] = None,
 ) -> None:
-    """Signs you in: in a browser, or here with --username.
+    """Signs you in, in a browser or, with --username, at the terminal.
 
-    Whoever has AWS credentials for the account needs none of it: they are the operator.
+    Whoever has AWS credentials for the account doesn't need this: they are the operator already.
     """
     from aistratus.cli import show
     from aistratus.cli.door import door_at, knock, places
@@ -61,7 +62,7 @@ def login(
 
 
 def whoami(context: typer.Context) -> None:
-    """Shows who you are for the API: user, groups, and how long the token is good for."""
+    """Shows who you are for the API: user, groups, and how long the token is valid."""
     from aistratus.cli import show
     from aistratus.cli.door import knock
 
@@ -81,9 +82,9 @@ def whoami(context: typer.Context) -> None:
 
 def logout(
     context: typer.Context,
-    forget: Annotated[bool, typer.Option("--forget", help="Also forget the invitation: where the env is")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Also forget the invitation")] = False,
 ) -> None:
-    """Ends your session: revoked at Cognito, forgotten here."""
+    """Ends your session: revokes it at Cognito and forgets it here."""
     from aistratus.cli import show
     from aistratus.cli.door import knock, places
 
@@ -105,7 +106,7 @@ def logout(
 
 
 def token(context: typer.Context) -> None:
-    """Prints a token of the API, for tests and work on this machine: only where the cloud is the embedded one."""
+    """Prints an API token for tests and scripts on this machine; only in the embedded cloud."""
     from aistratus.cli import show
     from aistratus.cli.door import knock
 

@@ -28,17 +28,17 @@ REPEATED_MS = 10_000
 def logs(
     context: typer.Context,
     source: Annotated[
-        Literal["router", "api", "worker"] | None, typer.Argument(help="Whose log", show_default=False)
+        Literal["router", "api", "worker"] | None, typer.Argument(help="Which log", show_default=False)
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C")] = False,
     minutes: Annotated[
-        int | None, typer.Option(min=1, help="How far to look back [default: 60; with --request a day]")
+        int | None, typer.Option(min=1, help="How far to look back (default: 60; with --request a day)")
     ] = None,
     request: Annotated[
-        str | None, typer.Option(help="All logs, but only what is about this request: the id that errors name")
+        str | None, typer.Option(help="Search all logs for one request, by the id that errors name")
     ] = None,
 ) -> None:
-    """Prints a log, oldest line first; or everything about one request, from all logs."""
+    """Prints one log, oldest line first, or everything about one request from all logs."""
     from aistratus.cli.session import open_session
 
     options: Options = context.obj

@@ -30,7 +30,7 @@ CHUNK = 1 << 20
 def add(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A GGUF file, or the https address of one")],
-    name: Annotated[str | None, typer.Option(help="Shown beside each reply [default: the file's name]")] = None,
+    name: Annotated[str | None, typer.Option(help="Shown beside each reply (default: the file's name)")] = None,
     sha256: Annotated[str | None, typer.Option(help="What it has to be; anything else is refused")] = None,
     context_tokens: Annotated[
         int,

@@ -20,7 +20,7 @@ DOCKERFILE: Final = Path(__file__).parents[2] / "scripts" / "worker.Dockerfile"
 def build(
     context: typer.Context,
     dockerfile: Annotated[
-        Path | None, typer.Option(help="Another Dockerfile [default: the repository's scripts/worker.Dockerfile]")
+        Path | None, typer.Option(help="Another Dockerfile (default: the repository's scripts/worker.Dockerfile)")
     ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Just end a builder that is still there")] = False,
 ) -> None:

@@ -27,7 +27,7 @@ __all__ = ["app"]
 
 Way = Annotated[
     Literal["auto", "ssm", "ssh"] | None,
-    typer.Option("--transport", help="How to reach the node [default: node.transport in the settings]"),
+    typer.Option("--transport", help="How to reach the node (default: node.transport in the settings)"),
 ]
 
 LOGS: Final = {"worker": "/var/log/aistratus/worker.log", "bootstrap": "/var/log/user-data.log"}

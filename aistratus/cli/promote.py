@@ -50,12 +50,12 @@ def promote(
     source: Annotated[str, typer.Argument(help="The env whose settings are copied", show_default=False)],
     target: Annotated[str, typer.Argument(help="The env that gets them", show_default=False)],
     only: Annotated[
-        list[str] | None, typer.Option(help="Just this setting or table, like node.cpu_type (repeatable)")
+        list[str] | None, typer.Option(help="Only this setting or table, such as node.cpu_type (repeatable)")
     ] = None,
 ) -> None:
-    """Copies an env's own settings to another env, in aistratus.toml; never ids.
+    """Copies an env's own settings to another env in aistratus.toml, never ids.
 
-    Shows the difference first, and asks before it writes (`--yes` doesn't).
+    Shows the difference first and asks before it writes (`--yes` answers).
     """
     from aistratus.cli import show
     from aistratus.settings_file import find_file

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
     from aistratus.redrive import DeadLetter, Returned
 
-app = typer.Typer(help="The queue of prompts: how it is, and what was given up.", cls=Group, no_args_is_help=True)
+app = typer.Typer(
+    help="The queue of prompts: its state, and the prompts that were given up.", cls=Group, no_args_is_help=True
+)
 
 NUMBERS = ("depth", "in_flight", "dead", "oldest_age_s", "heartbeat_age_s")
 
 
 @app.command()
 def health(context: typer.Context) -> None:
-    """Shows what waits, how long, what was given up, and the worker's last sign of life."""
+    """Shows how many prompts wait and how long, how many were given up, and the worker's last heartbeat."""
     from aistratus.cli import show
     from aistratus.cli.door import knock
     from aistratus.client.api import Api
@@ -53,11 +55,11 @@ def _numbers(console: Console, numbers: dict[str, Any]) -> None:
 @app.command()
 def redrive(
     context: typer.Context,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what was given up, and move nothing")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what was given up")] = False,
 ) -> None:
-    """Shows the prompts that were given up and, after a yes, puts those that were shown back into the queue.
+    """Shows the prompts that were given up and, if you agree, puts them back into the queue.
 
-    Of one conversation ten are shown at a time: how many are left is said at the end, and the next run takes them.
+    Of each conversation ten are shown at a time; the end says how many are left, and the next run takes them.
     """
     from aistratus import redrive as way
     from aistratus.cli import show

@@ -32,14 +32,14 @@ NO_TEXT = "the value isn't UTF-8 text, and nothing was changed"
 WHATEVER = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Typer would quote what it doesn't know in its error, and that may be the value."""
 
-Name = Annotated[str, typer.Argument(help="Which one: openai", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Which secret: openai", show_default=False)]
 
 
 @app.command("set", context_settings=WHATEVER)
 def set_secret(context: typer.Context, name: Name) -> None:
-    """Sets a value: asks for it without showing it, or reads it from a pipe.
+    """Sets a secret: asks for its value without showing it, or reads it from a pipe.
 
-    A line break at its end doesn't count.
+    A line break at the end is dropped.
     """
     from aistratus.cli import show
     from aistratus.cli.session import open_session
@@ -58,7 +58,7 @@ def set_secret(context: typer.Context, name: Name) -> None:
 
 @app.command("status", context_settings=WHATEVER)
 def status(context: typer.Context, name: Name = "openai") -> None:
-    """Says whether a value is set, and since when; never the value."""
+    """Says whether a secret is set and since when; never its value."""
     from aistratus.cli import show
     from aistratus.cli.session import open_session
     from aistratus.resources.secrets import value_set_at

@@ -74,12 +74,12 @@ class Stage:
 def smoke(
     context: typer.Context,
     timeout: Annotated[
-        int, typer.Option(min=1, max=3600, help="Seconds for all of it; a node that sleeps boots")
+        int, typer.Option(min=1, max=3600, help="Seconds for the whole test, the boot of a sleeping node included")
     ] = 120,
 ) -> None:
-    """Signs in, asks the API how it is, sends one prompt through the whole chain, and looks at the queue.
+    """Tests the whole chain with one prompt: sign-in, health, reply, queue.
 
-    Each stage is shown with its seconds. Exits with 1 as soon as one fails or the time is up; the prompt is then
+    Each stage is shown with its seconds. Exits with 1 as soon as one fails or time runs out; the prompt is then
     cancelled.
     """
     from aistratus.cli import show

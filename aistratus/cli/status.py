@@ -51,13 +51,13 @@ def status(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C")] = False,
     cached: Annotated[
-        bool, typer.Option("--cached", help="Show the last answer with its age, without any call")
+        bool, typer.Option("--cached", help="Show the last answer and its age, without calling AWS")
     ] = False,
     open_: Annotated[
-        bool, typer.Option("--open", help="Open the env's dashboard; without a browser its address is shown")
+        bool, typer.Option("--open", help="Open the env's dashboard, or print its address if there is no browser")
     ] = False,
 ) -> None:
-    """Shows what is really there; exits with 5 when degraded or drifted, with 6 when absent."""
+    """Shows what is really there and whether it works; exits with 5 if degraded or drifted, 6 if absent."""
     from aistratus.core.errors import Interrupted
 
     options: Options = context.obj

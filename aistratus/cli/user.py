@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Who may use the env: invite, list, promote, remove.")
 
-Name = Annotated[str, typer.Argument(help="What they type to sign in", show_default=False)]
+Name = Annotated[str, typer.Argument(help="The name to sign in with", show_default=False)]
 
 
 @app.command("list")
 def list_users(context: typer.Context) -> None:
-    """Shows everybody who may sign in, and who of them is an operator."""
+    """Shows who may sign in, and who of them is an operator."""
     from aistratus import users
     from aistratus.cli import show
 
@@ -43,15 +43,15 @@ def add(
     context: typer.Context,
     name: Name,
     email: Annotated[
-        str | None, typer.Option(help="Where the invitation goes [default: the name, if it is an address]")
+        str | None, typer.Option(help="Address for the invitation (default: the name, if it is an address)")
     ] = None,
     no_mail: Annotated[
-        bool, typer.Option("--no-mail", help="Send nothing; a first password is asked for, or read from a pipe")
+        bool, typer.Option("--no-mail", help="Send no mail; a first password is asked for, or read from a pipe")
     ] = False,
-    operator: Annotated[bool, typer.Option("--operator", help="May also stop and resize the node")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Give a user who is there another first password")] = False,
+    operator: Annotated[bool, typer.Option("--operator", help="Also allow stopping and resizing the node")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Send an existing user another first password")] = False,
 ) -> None:
-    """Adds a user: Cognito mails them a first password, which their first sign-in replaces."""
+    """Adds a user: Cognito mails them a first password, which they replace when they first sign in."""
     from aistratus import users
     from aistratus.cli import show
     from aistratus.cli.hidden import new_password
@@ -88,7 +88,7 @@ def add(
 
 @app.command()
 def invitation(context: typer.Context) -> None:
-    """Prints what everybody types to sign in who has no AWS account; it holds no secret."""
+    """Prints the command with which users without an AWS account sign in; it holds no secret."""
     from aistratus.cli import show
     from aistratus.cli.operator import open_door
     from aistratus.cli.session import open_session
@@ -123,7 +123,7 @@ def promote(context: typer.Context, name: Name) -> None:
 
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
-    """Removes a user. Yourself, or the last operator, only with --yes."""
+    """Removes a user; yourself or the last operator only with --yes."""
     from aistratus import users
     from aistratus.cli import show
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,3 +76,18 @@ def test_help_imports_nothing_heavy() -> None:
     assert {" ".join(group): one.communicate()[1] for group, one in zip(groups, running, strict=True)} == {
         " ".join(group): "" for group in groups
     }
+
+
+def test_no_help_text_is_swallowed_as_markup() -> None:
+    """Typer has rich read help texts, and rich takes `[default: local]` for a tag, which isn't shown."""
+    import typer.main
+
+    from aistratus.cli.app import app
+
+    def helps(command: Any) -> Iterator[str]:
+        yield from (str(text) for text in (command.help, command.epilog, command.short_help) if text)
+        yield from (param.help for param in command.params if getattr(param, "help", None))
+        for below in getattr(command, "commands", {}).values():
+            yield from helps(below)
+
+    assert [text for text in helps(typer.main.get_command(app)) if re.search(r"\[[a-z#/@]", text)] == []
