@@ -89,7 +89,7 @@ def resize(
         bool, typer.Option("--asleep", help="Change it and leave it asleep; the next prompt wakes it")
     ] = False,
 ) -> None:
-    """Makes the machine another type: stops it, changes it, starts it, and ends when its worker is ready.
+    """Makes the machine another type: stops it, changes it, starts it, and ends when its worker and its GPU are ready.
 
     A job in hand is given back and answered afterwards. Where AWS has no room for the type, the next one of
     node.gpu_types is tried, in the end the CPU type, which answers slower; the machine stays in its zone. At a terminal
@@ -184,11 +184,14 @@ def _price(session: Session, type_: str) -> str:
 
 def _ended(outcome: Outcome, wanted: str, shapes: Shapes, *, asleep: bool) -> str:
     """How a change of shape ended, for people."""
+    from aistratus.node.gpu import TODO
+
     stands = "sleeps" if asleep else "is ready"
+    but = f", but {outcome.remark}; {TODO}" if outcome.remark else ""
     if outcome.type == wanted:
-        return f"the node {stands} as {wanted}"
+        return f"the node {stands} as {wanted}{but}"
     slower = ", its CPU type, which answers slower" if outcome.type == shapes.cpu else ""
-    return f"{outcome.why}: the node {stands} as {outcome.type}{slower}"
+    return f"{outcome.why}: the node {stands} as {outcome.type}{slower}{but}"
 
 
 @app.command("status")

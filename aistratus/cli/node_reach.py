@@ -84,7 +84,11 @@ def launch(context: typer.Context, transport: Way = None) -> None:
                 "steps": [
                     {"name": step.name, "changed": step.changed, "seconds": round(step.seconds, 3)} for step in steps
                 ],
-                "worker": {"model": beat["model"], "tokens_per_second": beat["tokens_per_second"]},
+                "worker": {
+                    "model": beat["model"],
+                    "tokens_per_second": beat["tokens_per_second"],
+                    "gpu": bool(beat.get("gpu")),
+                },
                 "answer": answer,
                 "seconds": round(time.monotonic() - began, 3),
             }
@@ -262,7 +266,7 @@ class _Lines:
 
 
 def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
-    """The worker's heartbeat once it has a model.
+    """The worker's heartbeat once it has a model, and uses the GPU if the machine has one that will be used.
 
     Raises:
         Failure: the worker says that it can't get ready.
@@ -272,6 +276,7 @@ def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
 
     from aistratus.cli.status import worker_state
     from aistratus.core.settle import until
+    from aistratus.node import gpu
 
     began, told = time.monotonic(), ""
 
@@ -291,7 +296,14 @@ def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
             told = state
         return None
 
+    def tell(text: str) -> None:
+        console.print(f"  {text}", style="dim", markup=False)
+
     beat = until(WORKER_READY, probe, clock=session.clock)
+    remark = gpu.settled(beat, thing["InstanceType"], probe, tell=tell, clock=session.clock)
+    if remark:
+        tell(f"{remark}; {gpu.TODO}")
+    beat = probe() or beat
     console.print(f"  {'ready':<10} {time.monotonic() - began:7.1f} s", style="dim", markup=False)
     return beat
 

@@ -153,17 +153,16 @@ def _absent(env: str) -> dict[str, Any]:
         "env": env,
         "state": "absent",
         "api_url": None,
-        "node": {
-            "state": "absent",
-            "type": None,
-            "heartbeat_age_s": None,
-            "model": None,
-            "eta_s": None,
-            "stops_in_s": None,
-        },
+        "node": _unheard("absent"),
         "queue": {"depth": None, "in_flight": None, "dead": None},
         "resources": [],
     }
+
+
+def _unheard(state: str, shape: str | None = None) -> dict[str, Any]:
+    """A node without a worker, in JSON documents."""
+    unknown = ("heartbeat_age_s", "model", "eta_s", "stops_in_s", "gpu", "remark")
+    return {"state": state, "type": shape, **dict.fromkeys(unknown)}
 
 
 def _health(action: str, health: str) -> str:
@@ -219,17 +218,9 @@ def _node(session: Session, planned: Plan, aws: Cloud) -> dict[str, Any]:
 
     have = planned.survey.found.get("node")
     if have is None:
-        return {
-            "state": "absent",
-            "type": None,
-            "heartbeat_age_s": None,
-            "model": None,
-            "eta_s": None,
-            "stops_in_s": None,
-        }
+        return _unheard("absent")
     if cut_off(session.stack, planned.survey.found):
-        return {"state": f"{FAILED}: {CUT_OFF}", "type": getattr(have.state, "type", None),
-                "heartbeat_age_s": None, "model": None, "eta_s": None, "stops_in_s": None}  # fmt: skip
+        return _unheard(f"{FAILED}: {CUT_OFF}", getattr(have.state, "type", None))
     thing = INSTANCES.pick(aws, "node")
     since = thing["LaunchTime"] if thing else datetime.now(UTC)
     return describe_node(session, NODE_WORDS.get(have.health, have.health), str(getattr(have.state, "type", "")), since)
@@ -243,30 +234,37 @@ def describe_node(session: Session, machine: str, shape: str, since: datetime) -
         shape: its instance type.
         since: its latest start.
     """
+    from aistratus.node import gpu
     from aistratus.node.boots import eta_s
     from aistratus.node.resize import changing_to
     from aistratus.node.states import Seen
     from aistratus.node.states import state as of
 
     beat = worker_state(session) if machine == "running" else {}
+    at = gpu.standing(beat, shape) if beat.get("fresh") else gpu.Gpu.NONE
     seen = Seen(
         machine=machine,
         type=shape,
         beat=str(beat["state"]) if beat.get("fresh") else "",
         up_s=(datetime.now(UTC) - since).total_seconds(),
         wanted=changing_to(session.cloud),
+        gpu_coming=at is gpu.Gpu.COMING,
     )
     state = of(seen).value
     if beat.get("fresh") and beat.get("reason"):
         state = f"{FAILED}: {beat['reason']}"
     left = beat.get("stops_in_s") if beat.get("fresh") else None
+    builds = state == "warming" and seen.gpu_coming and seen.beat != "loading"
+    remark = gpu.BUILDS if builds else gpu.remark(beat, shape) if state == "ready" else ""
     return {
         "state": state,
         "type": shape,
         "heartbeat_age_s": beat.get("age_s"),
         "model": beat.get("model"),
-        "eta_s": eta_s(session.cloud, shape, seen.up_s) if state in UNDER_WAY else None,
+        "eta_s": eta_s(session.cloud, shape, seen.up_s) if state in UNDER_WAY and not builds else None,
         "stops_in_s": None if left is None else max(0, int(left - beat["age_s"])),
+        "gpu": None if at is gpu.Gpu.NONE else at is gpu.Gpu.USED,
+        "remark": remark or None,
     }
 
 
@@ -368,7 +366,8 @@ def node_line(node: Mapping[str, Any]) -> str:
     off = (
         "" if left is None else f", switches itself off in {left // 60} min" if left >= 60 else ", about to switch off"
     )
-    return f"{node['state']}{kind}{eta}{model}{beat}{off}"
+    remark = f"; {node['remark']}" if node.get("remark") else ""
+    return f"{node['state']}{kind}{eta}{model}{beat}{off}{remark}"
 
 
 def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> None:

@@ -406,6 +406,8 @@ class Node:
             "WORKER_STATE_DIR": str(self.home / "worker"),
             "WORKER_BOOT_ID": self._boot,
             "WORKER_INSTANCE_TYPE": self.facts.instance_type,
+            # A GPU of this computer isn't the node's.
+            "WORKER_GPU_DEVICES": str(self.root / "sys/bus/pci/devices"),
         }
 
     def _note(self, group: str | None) -> NodeLog:

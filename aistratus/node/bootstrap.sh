@@ -25,6 +25,7 @@ NODE_MANIFEST_KEY=''
 NODE_REGION=''
 # --- end of configuration
 
+umask 0022 # whoever launches: the worker has to read what is installed here
 readonly HOME_DIR=$ROOT/opt/aistratus STATE_DIR=$ROOT/var/lib/aistratus LOG_DIR=$ROOT/var/log/aistratus
 readonly UNITS=$ROOT/etc/systemd/system
 export AWS_DEFAULT_REGION="$NODE_REGION"
@@ -164,11 +165,12 @@ install -d -m 0755 "$HOME_DIR" "$HOME_DIR/models" "$LOG_DIR"
 install -d -m 0700 -o aistratus -g aistratus "$STATE_DIR"
 step system
 
-gpu_layers=0
+gpu_layers=0 gpu=none
 case $instance_type in
   g[0-9]* | p[0-9]*)
     # A node without its GPU still answers, slower.
-    if gpu_libraries; then gpu_layers=1000; else echo "the GPU can't be used; the model runs on the processor"; fi
+    if gpu_libraries; then gpu_layers=1000 gpu=usable; else gpu=unusable; fi
+    [[ $gpu == usable ]] || echo "the GPU can't be used; the model runs on the processor"
     step gpu
     ;;
 esac
@@ -217,6 +219,7 @@ step model
   echo "WORKER_INSTANCE_ID=$instance_id"
   echo "WORKER_STATE_DIR=$STATE_DIR"
   echo "WORKER_GPU_LAYERS=$gpu_layers"
+  echo "WORKER_GPU_NOTE=$HOME_DIR/gpu"
 } >"$HOME_DIR/worker.env.draft"
 replace "$HOME_DIR/worker.env" <"$HOME_DIR/worker.env.draft" || :
 rm "$HOME_DIR/worker.env.draft"
@@ -233,6 +236,8 @@ StartLimitIntervalSec=0
 User=aistratus
 EnvironmentFile=$HOME_DIR/worker.env
 Environment=PYTHONPATH=$release AWS_METADATA_SERVICE_TIMEOUT=2 AWS_METADATA_SERVICE_NUM_ATTEMPTS=15
+# CUDA's devices, which each boot forgets: a worker that starts before this script's turn finds them.
+ExecStartPre=-+/bin/sh -c 'test ! -e /usr/bin/nvidia-modprobe || nvidia-modprobe -u -c=0'
 ExecStart=$release/venv/bin/python -m aistratus.worker
 # By 64 the worker asks for the machine to be switched off (wire.POWER_OFF): there is nothing to do. "+" is root, who may.
 ExecStopPost=+/bin/sh -c 'test "\$\$EXIT_STATUS" != 64 || systemctl --no-block poweroff'
@@ -269,6 +274,8 @@ if [[ ! -f $HOME_DIR/running || $(<"$HOME_DIR/running") != "$wanted" ]]; then
   echo "$wanted" >"$HOME_DIR/running"
 fi
 systemctl is-active --quiet aistratus-worker.service || { verdict=changed && systemctl start aistratus-worker.service; }
+# The worker that runs now was started with what is known of the GPU; it tells what comes of it.
+[[ $gpu == none ]] || echo "$(</proc/sys/kernel/random/boot_id) $gpu" >"$HOME_DIR/gpu"
 step service
 
 # What no longer runs makes room for what comes.

@@ -27,7 +27,7 @@ from aistratus import wire
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Absent, Failure, Locked, UsageError, error_code
 from aistratus.core.settle import Wait, settle, until
-from aistratus.node import lifecycle
+from aistratus.node import gpu, lifecycle
 from aistratus.node.lifecycle import NoRoom, StartedAgain
 from aistratus.node.states import Do, Goal, Shapes, is_gpu, step, vcpus
 from aistratus.resources.calls import unless_gone
@@ -46,7 +46,7 @@ NOT_HERE: Final = lifecycle.NO_ROOM | {"InvalidInstanceAttributeValue"}
 """AWS says only at the change that a type isn't for this zone, or doesn't suit the machine's image."""
 
 READY: Final = Wait(what="the node's worker is ready", within=900, first=0.3)
-"""The first boot with a GPU installs its libraries; later ones take a minute."""
+"""A minute mostly. With a GPU it answers on the processor first, until the driver is there (`node/gpu.py`)."""
 
 TRIES: Final = 3
 """So often a prompt may wake the node in its old shape just before the change; it is stopped again."""
@@ -56,10 +56,11 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a change ended: the type that the node has, and why it isn't the one that was asked for."""
+    """How a change ended: the type that the node has, why it isn't the one asked for, and why its GPU isn't used."""
 
     type: str
     why: str = ""
+    remark: str = ""
 
 
 def resize(
@@ -99,9 +100,7 @@ def _carry_out(aws: Cloud, identity: str, wanted: str, shapes: Shapes, wake: boo
             note.write(type_)  # or whoever wakes it meanwhile would make it what there is no room for
         try:
             _change(aws, identity, type_, tell)
-            if wake:
-                _wake(aws, identity, type_, tell)
-            return Outcome(type_, why)
+            return Outcome(type_, why, _wake(aws, identity, type_, tell) if wake else "")
         except NoRoom as full:
             why = why or full.what
             tell(full.what)
@@ -147,8 +146,8 @@ def _modify(aws: Cloud, identity: str, type_: str) -> bool:
     return until(CHANGED, changed, clock=aws.clock)
 
 
-def _wake(aws: Cloud, identity: str, type_: str, tell: Tell) -> None:
-    """Starts it, and waits for its worker."""
+def _wake(aws: Cloud, identity: str, type_: str, tell: Tell) -> str:
+    """Starts it, and waits for its worker and its GPU; why that isn't used, if it isn't."""
     thing = _now(aws, identity)
     if state_of(thing) != "running":
         tell(f"starting it as {type_} …")
@@ -156,7 +155,7 @@ def _wake(aws: Cloud, identity: str, type_: str, tell: Tell) -> None:
     began: float = _now(aws, identity)["LaunchTime"].timestamp()
     tell("waiting for its worker …")
 
-    def ready() -> bool | None:
+    def ready() -> dict[str, Any] | None:
         if state_of(_now(aws, identity)) in ("stopping", "stopped"):
             raise Failure("the node was stopped again before its worker was ready", todo="run the command again")
         beat = heartbeat(aws)
@@ -164,9 +163,10 @@ def _wake(aws: Cloud, identity: str, type_: str, tell: Tell) -> None:
             return None  # or the last word of a worker that was cut off
         if beat.get("reason"):
             raise Failure(f"the node runs as {type_}, but its worker can't get ready: {beat['reason']}")
-        return None if beat.get("state") == "loading" else True
+        return None if beat.get("state") == "loading" else beat
 
-    until(READY, ready, clock=aws.clock)
+    beat = until(READY, ready, clock=aws.clock)
+    return gpu.settled(beat, type_, ready, tell=tell, clock=aws.clock)
 
 
 def _now(aws: Cloud, identity: str) -> Thing:

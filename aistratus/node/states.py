@@ -8,7 +8,7 @@ is safe in every state, two at once end alike, and a command that died is gone o
     absent          there is no machine, or it is being terminated
     stopped         it costs its volume only; the next prompt wakes it
     pending         EC2 looks for room and starts it
-    warming         it runs, and its worker starts or loads the model
+    warming         it runs, and its worker starts, loads the model, or waits for its GPU's driver
     ready           its worker takes jobs
     running         it runs, but no worker has given a sign of life in the time that a boot takes
     stopping        it ends its programs
@@ -26,6 +26,9 @@ from typing import Final
 
 BOOT_WITHIN_S: Final = 900.0
 """A first boot installs packages and fetches 670 MB; what takes longer isn't coming (as in `client/api.py`)."""
+
+GPU_WITHIN_S: Final = 1800.0
+"""The first boot on a type with a GPU builds its driver; the cap of the bootstrap script (`node/launch.py`)."""
 
 GONE: Final = frozenset({"shutting-down", "terminated"})
 
@@ -55,6 +58,7 @@ class Seen:
     type: its instance type.
     beat: the state in a fresh heartbeat (`loading`, `ready`, `busy`); empty if there is no fresh one.
     up_s: seconds since its latest start.
+    gpu_coming: it has a GPU that may yet be used; its worker answers on the processor meanwhile.
     wanted: the type that it is being changed to; empty if it isn't.
     """
 
@@ -62,6 +66,7 @@ class Seen:
     type: str = ""
     beat: str = ""
     up_s: float = 0.0
+    gpu_coming: bool = False
     wanted: str = ""
 
 
@@ -74,7 +79,8 @@ def state(seen: Seen) -> State:
     if seen.machine != "running":
         return State(seen.machine)
     if seen.beat:
-        return State.WARMING if seen.beat == "loading" else State.READY
+        waits = seen.gpu_coming and seen.up_s < GPU_WITHIN_S
+        return State.WARMING if waits or seen.beat == "loading" else State.READY
     return State.WARMING if seen.up_s < BOOT_WITHIN_S else State.RUNNING
 
 

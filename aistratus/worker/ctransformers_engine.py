@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aistratus.worker.engine import EngineError, ModelSpec, Sampling
+from aistratus.worker.gpu import holds_gpu
 from aistratus.worker.preflight import check_model
 from aistratus.worker.processor import library, threads
 from aistratus.worker.text import clean
@@ -44,6 +45,7 @@ class CtransformersEngine:
         self._threads = spec.threads or threads(facts.size)
         self._library = library(spec.gpu_layers)
         self._llm = _load(spec, facts.context_tokens, self._threads, self._library)
+        self._gpu = spec.gpu_layers > 0 and holds_gpu()
         self._detokenize = self._llm.ctransformers_llm_detokenize
         self._context: list[int] = []
         self._spelled = {number: self._spell(text) for number, text in facts.control.items()}
@@ -62,7 +64,8 @@ class CtransformersEngine:
 
     @property
     def description(self) -> dict[str, str | int]:
-        return {"library": self._library or "auto", "threads": self._threads, "vocabulary": self._facts.vocabulary}
+        library, vocabulary = self._library or "auto", self._facts.vocabulary
+        return {"library": library, "gpu": self._gpu, "threads": self._threads, "vocabulary": vocabulary}
 
     def tokenize(self, text: str) -> list[int]:
         """Tokens of any text. Where the vocabulary would make a control token of it, its letters are used instead."""

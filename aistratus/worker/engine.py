@@ -68,7 +68,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> dict[str, str | int]:
-        """For the log: library, threads and the like."""
+        """For the log: library, threads and the like; `gpu`, if it is so, for the heartbeat too."""
 
     def tokenize(self, text: str) -> list[int]:
         """The tokens of any text, never a control token, whatever the text spells."""

@@ -33,7 +33,7 @@ class Heartbeat:
 
     Args:
         report: `state`, `tokens_per_second`, `busy_ms` (since it began), how long the machine has nothing to do and
-            when it will be switched off, and, in trouble, `reason`.
+            when it will be switched off, whether it runs on the GPU and if not, why, and, in trouble, `reason`.
     """
 
     def __init__(self, clients: Clients, settings: Settings, report: Callable[[], Mapping[str, Any]], log: Log) -> None:
@@ -82,11 +82,11 @@ class Heartbeat:
             self.witness.farewell()
 
     def _beat_until_ended(self) -> None:
-        told: tuple[bool, str | None] | None = None
+        told: tuple[Any, ...] | None = None
         due = 0.0
         while not self._ended.is_set():
             report = self._report()
-            news = (report["state"] == "loading", report.get("reason"))
+            news = (report["state"] == "loading", report.get("reason"), report.get("gpu_trouble"))
             if self._paused.is_set():
                 told = None
             elif time.monotonic() >= due or news != told:

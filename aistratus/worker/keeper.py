@@ -57,6 +57,8 @@ class ModelKeeper:
         self._deaths = 0
         self._failed_loads = 0
         self._speed = 0.0
+        self._gpu = False
+        self._gpu_trouble: str | None = None
         self._thread = threading.Thread(target=self._keep, name="model-keeper", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +73,7 @@ class ModelKeeper:
             self._fallback, self._spec, self._loaded_file = self._spec, spec, None
             self._switching, self._ready, self.verdict, self._trouble = True, False, None, None
             self._failed_loads, self._first, self.fell_back, process = 0, False, False, self._process
+            self._gpu_trouble = None  # the other one is tried on the GPU first, too
         if process is not None:
             process.kill()
 
@@ -97,6 +100,16 @@ class ModelKeeper:
     def trouble(self) -> str | None:
         """Why there is no model and won't be soon, as a sentence; None while there is one or one is loading."""
         return self._trouble
+
+    @property
+    def gpu(self) -> bool:
+        """Does the loaded model run on the GPU?"""
+        return self._ready and self._gpu
+
+    @property
+    def gpu_trouble(self) -> str | None:
+        """Why the engine couldn't use the GPU; None where it wasn't told to, or does."""
+        return self._gpu_trouble
 
     @property
     def tokens_per_second(self) -> float:
@@ -155,6 +168,9 @@ class ModelKeeper:
     def _publish(self, event: Event, signature: Signature) -> None:
         with self._changed:
             self._ready, self._trouble, self._failed_loads = True, None, 0
+            self._gpu = event.get("gpu") is True
+            if self._spec.gpu_layers > 0 and not self._gpu:
+                self._gpu_trouble = "it has loaded the model without it"
             self._loaded_file = signature
             self._fallback = None
             self.verdict = self.verdict or ""
@@ -183,7 +199,7 @@ class ModelKeeper:
         if self._spec.gpu_layers > 0:
             # Without a usable driver the CUDA library ends the process with status 1, and nothing can catch that.
             self._log.event("gpu_given_up", reason=reason, gpu_layers=self._spec.gpu_layers)
-            self._spec = replace(self._spec, gpu_layers=0)
+            self._spec, self._gpu_trouble = replace(self._spec, gpu_layers=0), reason
             return
         if self._gave_way(reason):
             return

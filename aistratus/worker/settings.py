@@ -15,6 +15,7 @@ from typing import Final
 
 from aistratus.wire import IDLE_MINUTES
 from aistratus.worker.engine import CTRANSFORMERS, ECHO, ENGINES, ModelSpec
+from aistratus.worker.gpu import PCI
 
 POLL_S: Final = 20
 """SQS' longest poll: the fewest requests, and a message still arrives at once."""
@@ -59,6 +60,8 @@ class Settings:
         boot: what tells one boot of the machine from the next; empty where nothing does.
         instance_type: the machine's type; empty where it isn't known.
         bucket: where chosen models are fetched from; empty where none can be.
+        gpu_note: where the bootstrap script writes whether the GPU can be used; none where nobody does.
+        gpu_devices: where the kernel lists the machine's devices.
     """
 
     queue_url: str
@@ -77,6 +80,8 @@ class Settings:
     boot: str = ""
     instance_type: str = ""
     bucket: str = ""
+    gpu_note: Path | None = None
+    gpu_devices: Path = PCI
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -103,6 +108,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         boot=environment.get("WORKER_BOOT_ID") or _boot(),
         instance_type=environment.get("WORKER_INSTANCE_TYPE") or machine_type(),
         bucket=environment.get("WORKER_BUCKET", ""),
+        gpu_note=Path(note) if (note := environment.get("WORKER_GPU_NOTE")) else None,
+        gpu_devices=Path(environment.get("WORKER_GPU_DEVICES") or PCI),
     )
 
 

@@ -21,6 +21,7 @@ from aistratus.worker.boots import Boots
 from aistratus.worker.child import ModelProcess
 from aistratus.worker.clients import Clients, GaveUp, Patience
 from aistratus.worker.dead_letters import DeadLetters
+from aistratus.worker.gpu import Gpu, has_gpu
 from aistratus.worker.heartbeat import Heartbeat
 from aistratus.worker.inbox import Inbox, Lease, Message, give_back
 from aistratus.worker.jobs import Jobs
@@ -65,6 +66,13 @@ class Supervisor:
         self._parking, self._parked = threading.Event(), threading.Event()
         self._models: Models = Models(
             clients, settings, self._keeper, self._park, log, first or Chosen(settings.model, settings.model_name)
+        )
+        self._gpu = Gpu(
+            there=has_gpu(settings.gpu_devices),
+            boot=settings.boot,
+            note=settings.gpu_note,
+            used=lambda: self._keeper.gpu,
+            given_up=lambda: self._keeper.gpu_trouble,
         )
         self._inbox = Inbox(clients.sqs, settings.queue_url, settings.poll_s, log, self.stopping)
         self._heartbeat = Heartbeat(clients, settings, self._report, log)
@@ -254,6 +262,7 @@ class Supervisor:
             "tokens_per_second": self._keeper.tokens_per_second,
             "busy_ms": round(self._busy_s * 1000),
             "reason": self._keeper.trouble if loading else None,
+            **self._gpu.report(),
             **self._power.report(),
         }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 TEXT = {"type": "string"}
 MAYBE_TEXT = {"type": ["string", "null"]}
+MAYBE = {"type": ["boolean", "null"]}
 COUNT = {"type": "integer", "minimum": 0}
 MAYBE_COUNT = {"type": ["integer", "null"], "minimum": 0}
 SECONDS = {"type": "number", "minimum": 0}
@@ -66,6 +67,8 @@ STATUS = document(
         model=MAYBE_TEXT,
         eta_s=MAYBE_COUNT,
         stops_in_s=MAYBE_COUNT,
+        gpu=MAYBE,
+        remark=MAYBE_TEXT,
     ),
     queue=table(depth=MAYBE_COUNT, in_flight=MAYBE_COUNT, dead=MAYBE_COUNT),
     resources={"type": "array", "items": table(("todo",), key=TEXT, kind=TEXT, id=MAYBE_TEXT, health=TEXT, todo=TEXT)},
@@ -112,6 +115,8 @@ NODE = document(
         model=MAYBE_TEXT,
         eta_s=MAYBE_COUNT,
         stops_in_s=MAYBE_COUNT,
+        gpu=MAYBE,
+        remark=MAYBE_TEXT,
     ),
 )
 
@@ -144,7 +149,7 @@ LAUNCH = document(
     transport={"enum": ["ssm", "ssh"]},
     changed={"type": "boolean"},
     steps={"type": "array", "items": table(name=TEXT, changed={"type": "boolean"}, seconds=SECONDS)},
-    worker=table(model=TEXT, tokens_per_second=SECONDS),
+    worker=table(model=TEXT, tokens_per_second=SECONDS, gpu={"type": "boolean"}),
     answer=table(job_id=TEXT, model=TEXT, text=TEXT, seconds=SECONDS),
     seconds=SECONDS,
 )

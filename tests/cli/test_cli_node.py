@@ -51,6 +51,8 @@ def test_the_node_changes_its_shape_and_a_type_that_settings_lack_is_refused(bui
     fastjsonschema.validate(NODE, said.document)
     assert (said.code, said.document["node"]["state"], said.document["node"]["type"]) == (0, "ready", "g4dn.xlarge")
     assert "making it g4dn.xlarge" in said.err
+    assert said.document["node"]["gpu"] is False, "an embedded node has none, and says so"
+    assert "its model runs on the processor: this machine has no GPU" in said.err
     assert person.run("plan").code == 0, "`up` leaves it so"
     assert "the node is ready as t3.small" in person.run("node", "resize", "cpu").out
     refused = person.run("node", "resize", "p5.48xlarge", "-o", "json")

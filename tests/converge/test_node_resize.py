@@ -78,6 +78,29 @@ def test_it_becomes_another_type_and_is_left_so_by_up(aws: Cloud, engine: Engine
     assert (type_of(aws), state(aws, node)) == (CPU, "stopped")
 
 
+def test_with_a_gpu_it_is_ready_when_the_worker_uses_it_or_says_why_it_does_not(aws: Cloud, node: str) -> None:
+    """The first boot builds the driver; what is waited for has a name and an end."""
+    told: list[str] = []
+    ahead = int((time.time() + 3_600) * 1000)
+    beat = {"pk": wire.HEARTBEAT_PK, "instance_id": node, "at_ms": ahead, "state": "ready", "gpu": False}
+
+    def put(**more: Any) -> None:
+        aws.dynamodb.put_item(TableName=aws.name("jobs"), Item=wire.pack({**beat, **more}))
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if "waiting for the GPU's driver" in line:
+            put(state="loading")
+            threading.Timer(0.7, put, kwargs={"gpu": True, "gpu_trouble": None}).start()
+
+    put(gpu_trouble=None)
+    assert change(aws, GPU, tell=tell) == Outcome(GPU)
+    assert told[-1].endswith("which the first boot on g4dn.xlarge builds: some minutes, 30 at most …")
+    put(gpu_trouble="this machine has no GPU")
+    assert change(aws, GPU).remark == "its model runs on the processor: this machine has no GPU"
+    assert change(aws, CPU).remark == ""
+
+
 def test_two_at_once_for_one_type_end_alike_and_another_type_is_refused_meanwhile(aws: Cloud, node: str) -> None:
     asked = refuse(aws, "ModifyInstanceAttribute", "never", when=lambda _: False)
     with ThreadPoolExecutor(2) as pool:

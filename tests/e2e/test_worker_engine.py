@@ -131,8 +131,11 @@ def test_a_damaged_model_is_refused_and_jobs_are_told_why(rig: Rig, tmp_path: Pa
 def test_a_gpu_that_cannot_be_used_is_given_up_and_the_cpu_answers(rig: Rig) -> None:
     worker = rig.start(WORKER_GPU_LAYERS="99", CUDA_VISIBLE_DEVICES="")
     worker.await_event("gpu_given_up")
-    assert worker.await_event("model_loaded")["library"] != "cuda"
+    loaded = worker.await_event("model_loaded")
+    assert (loaded["library"] != "cuda", loaded["gpu"]) == (True, False)
     assert rig.await_final(rig.send(rig.job()))["status"] == wire.DONE
+    beat = rig.item(wire.HEARTBEAT_PK)
+    assert beat is not None and beat["gpu"] is False and beat["gpu_trouble"], "and nobody is told that it runs there"
 
 
 @pytest.mark.parametrize(

@@ -259,13 +259,21 @@ def test_what_a_gpu_needs_is_installed_once_and_on_a_machine_with_one_only(machi
     assert steps(heard)["gpu"] == "changed"
     assert [line for line in asked if "nvidia-driver-cuda" in line and "libcublas-12" in line]
     assert "WORKER_GPU_LAYERS=1000" in machine.read("opt/aistratus/worker.env")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert machine.read("opt/aistratus/gpu") == f"{boot} usable\n"
     heard.clear()
     _, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
     assert steps(heard)["gpu"] == "kept" and not [line for line in asked if line.startswith("dnf")]
     assert "nvidia-modprobe -u -c=0" in asked  # a boot forgets the device
 
-    (machine.root / "type").write_text("t3.small")
     (machine.root / "driver").unlink()
+    (machine.root / "bin/modprobe").write_text("#!/bin/sh\nexit 1\n")  # the driver was built, and doesn't start
+    heard.clear()
+    machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert "the GPU can't be used; the model runs on the processor" in heard
+    assert machine.read("opt/aistratus/gpu") == f"{boot} unusable\n"
+
+    (machine.root / "type").write_text("t3.small")
     heard.clear()
     machine.run(machine.root / "user-data", "launch", heard=heard)
     assert "gpu" not in steps(heard)
