@@ -202,6 +202,10 @@ class NodeSettings(Section):
         default=("g4dn.xlarge", "g5.xlarge", "g6.xlarge"),
         description="EC2 types with a GPU that the node may be made; where AWS has no room for one, the next is tried",
     )
+    wake_as: Literal["last", "cpu", "gpu"] = Field(
+        default="last",
+        description="what a prompt makes the sleeping node: what it was last, `cpu_type`, or the first of `gpu_types`",
+    )
     idle_minutes: int = Field(
         default=15,
         ge=IDLE_MINUTES[0],
@@ -247,6 +251,17 @@ class NodeSettings(Section):
         if network.prefixlen != 32:
             raise ValueError("it opens one address only: leave out what stands behind the slash, or make it /32")
         return str(network)
+
+    @model_validator(mode="after")
+    def _wakes_as_something(self) -> NodeSettings:
+        if self.wake_as == "gpu" and not self.gpu_types:
+            raise ValueError("wake_as can't be gpu, because gpu_types names none")
+        return self
+
+    @property
+    def wake_type(self) -> str:
+        """The type that a prompt makes the sleeping node; empty where it stays as it is."""
+        return {"last": "", "cpu": self.cpu_type, "gpu": next(iter(self.gpu_types), "")}[self.wake_as]
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -51,9 +51,9 @@ def stop(context: typer.Context) -> None:
 
 @app.command()
 def start(context: typer.Context) -> None:
-    """Starts the machine, and ends when it runs; `aistratus status` tells when its worker is ready.
+    """Starts the machine as it is, and ends when it runs; `aistratus status` tells when its worker is ready.
 
-    A prompt does the same, unless the budget's limit is reached.
+    A prompt does the same, unless the budget's limit is reached, or node.wake_as names another type.
     """
     from aistratus.cli import show
     from aistratus.cli.session import ending_gently, open_session
@@ -121,6 +121,8 @@ def resize(
             tell=lambda text: console.print(text, markup=False),
         )
     show.results(options).print(_ended(outcome, wanted, shapes, asleep=asleep), markup=False)
+    if asleep and (wakes_as := session.settings.node.wake_type) not in ("", outcome.type):
+        console.print(f"a prompt wakes it as {wakes_as} (node.wake_as)", markup=False)
     _told(session, lifecycle.look(session.cloud))
 
 

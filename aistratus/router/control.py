@@ -100,7 +100,7 @@ class Control:
         node = self.waker.ensure_awake(deadline)
         if node.state == STOPPING:  # it can be started when it has stopped, as after a change of shape
             _, found = self._instance(deadline)
-            self._note(found["InstanceType"], by, deadline)
+            self._note(self.waker.wake_as or found["InstanceType"], by, deadline)
         return _told(node)
 
     def go_on(self, deadline: Deadline) -> bool:

@@ -16,6 +16,7 @@ class Environment:
 
     kill_usd: US dollars a month above which the budget stops the node.
     node_types: what the node may be, in the order it is tried in; the last is the CPU type.
+    wake_as: the one of them that a prompt makes the sleeping node; empty where it stays as it is.
     limit_eur, usd_per_eur: what a month may cost, and what a euro is worth, for telling people what it costs.
     """
 
@@ -31,6 +32,7 @@ class Environment:
     rate_per_minute: int
     kill_usd: float
     node_types: tuple[str, ...]
+    wake_as: str
     limit_eur: float
     usd_per_eur: float
     endpoint: str | None
@@ -56,6 +58,8 @@ class Environment:
                 rate_per_minute=int(variables["RATE_PER_MINUTE"]),
                 kill_usd=float(variables["KILL_USD"]),
                 node_types=tuple(variables["NODE_TYPES"].split(",")),
+                # A deployment may bring the code before the variable.
+                wake_as=wakes if (wakes := variables.get("WAKE_AS", "last")) != "last" else "",
                 limit_eur=float(variables["LIMIT_EUR"]),
                 usd_per_eur=float(variables["USD_PER_EUR"]),
                 endpoint=variables.get("AWS_ENDPOINT_URL") or None,

@@ -221,6 +221,7 @@ class Router:
             environment.kill_usd,
             environment.env,
             environment.node_types,
+            environment.wake_as,
         )
         return cls(
             environment=environment,

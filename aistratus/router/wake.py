@@ -46,6 +46,9 @@ SUBMIT_S: Final = 4.0
 IMPORT_S: Final = 2.0
 """boto3's import and EC2's client at the function's share of a processor, with room."""
 
+SETTLED_S: Final = 300
+"""Where AWS has no room for what the settings wake the node as, it isn't tried again in this time."""
+
 WAKE_SOON_S: Final = 1
 """After an attempt that nothing came of, the next may follow this much later: throttled calls must not pile up."""
 
@@ -117,6 +120,7 @@ class Waker:
         kill_usd: the budget's limit as it is now, in US dollars.
         env: whose node it is.
         types: the instance types that settings allow, in the order they are tried in; the last is the CPU type.
+        wake_as: the one that it is made before it starts, unless a change to another was asked for; empty: as it is.
     """
 
     table: Table
@@ -126,6 +130,7 @@ class Waker:
     kill_usd: float
     env: str
     types: tuple[str, ...] = ()
+    wake_as: str = ""
 
     def ensure_awake(self, deadline: Deadline) -> Node:
         """The node's state, after starting it if it sleeps and nobody else has just tried.
@@ -275,8 +280,8 @@ class Waker:
             return Node(STOPPING)
         if state != "stopped":
             return None
-        wanted, type_ = self._wanted_shape(deadline), found[0]["InstanceType"]
-        if wanted in self.types and wanted != type_:  # a change of shape whose stop has just ended
+        wanted, type_ = self._wanted_shape(deadline) or self.wake_as, found[0]["InstanceType"]
+        if wanted in self.types and wanted != type_:  # as settings say, or a change of shape whose stop has just ended
             type_ = self._make_wanted(ec2, instance_id, type_, wanted, deadline)
         type_ = self._start_somehow(ec2, instance_id, type_, deadline)
         self._count_start(instance_id)
@@ -331,7 +336,7 @@ class Waker:
         raise why
 
     def _wanted_shape(self, deadline: Deadline) -> str:
-        """The type that the node is to be made before it starts; empty if it stays as it is."""
+        """The type that somebody wants the node to be made before it starts; empty if nobody does."""
         wanted = self.table.get(wire.SHAPE_PK, deadline) or {}
         return str(wanted.get("type", ""))
 
@@ -343,19 +348,39 @@ class Waker:
             log.write(level="error", event="wake", error=str(error))
 
     def _settle_for(self, type_: str, deadline: Deadline) -> None:
-        """A change that is noted becomes one to this type, or the next request would try what there is no room for."""
+        """A change that is noted becomes one to this type, or the next request would try what there is no room for.
+
+        Where the settings alone want another one, that is noted for the same reason, for a while.
+        """
+        now = self.clock.ms() // 1000
+        brief = {"wake": False, "by": "node.wake_as", "at": now, "expires_at": now + SETTLED_S} if self.wake_as else {}
         try:
-            self.table.update(
-                wire.SHAPE_PK,
-                deadline,
-                values={"type": type_},
-                condition="attribute_exists(#type) AND #type <> :none",
-                operands={"none": ""},
-            )
+            if not (brief and self._noted_for_a_while(type_, brief, deadline)):
+                self.table.update(
+                    wire.SHAPE_PK,
+                    deadline,
+                    values={"type": type_},
+                    condition="attribute_exists(#type) AND #type <> :none",
+                    operands={"none": ""},
+                )
         except ConditionFailed:
             pass  # none is noted
         except AwsError as error:  # the node's start matters more
             log.write(level="error", event="wake", error=str(error))
+
+    def _noted_for_a_while(self, type_: str, brief: Mapping[str, Any], deadline: Deadline) -> bool:
+        """Notes this type, unless somebody has asked for one."""
+        try:
+            self.table.update(
+                wire.SHAPE_PK,
+                deadline,
+                values={"type": type_, "token": "", **brief},
+                condition="attribute_not_exists(#type) OR #type = :none OR #expires_at <= :now",
+                operands={"none": "", "now": brief["at"]},
+            )
+        except ConditionFailed:
+            return False
+        return True
 
     def _note_start(self, type_: str, deadline: Deadline) -> None:
         """When it was started, and as what: the worker tells by it how long the boot took."""

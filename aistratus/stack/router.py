@@ -55,6 +55,7 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         "OPENAI_SECRET": Ref(data.openai_key, "name"),
         "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
         "NODE_TYPES": ",".join(settings.node.types),
+        "WAKE_AS": settings.node.wake_type or "last",
         "KILL_USD": f"{settings.budget.kill_usd:.2f}",
         "LIMIT_EUR": f"{settings.budget.limit_eur:g}",
         "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",

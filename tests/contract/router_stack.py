@@ -339,6 +339,7 @@ class Stack:
             "RATE_PER_MINUTE": "1000",
             "KILL_USD": "24.68",
             "NODE_TYPES": "g4dn.xlarge,g5.xlarge,t3.small",
+            "WAKE_AS": "last",
             "LIMIT_EUR": "20",
             "USD_PER_EUR": "1.25",
             "AWS_REGION": REGION,

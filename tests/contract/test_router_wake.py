@@ -277,6 +277,35 @@ def test_a_node_that_can_not_become_the_wanted_type_starts_as_it_is(
     assert (stack.item(wire.SHAPE_PK) or {})["type"] == ""
 
 
+@pytest.mark.parametrize(("noted", "woken"), [("", "g4dn.xlarge"), ("g5.xlarge", "g5.xlarge")])
+def test_a_prompt_wakes_it_as_the_settings_say_unless_somebody_has_asked_for_a_type(
+    front: Front, stack: Stack, code: Path, runtime: Path, alice: str, noted: str, woken: str
+) -> None:
+    function, instance = Function(code, runtime, stack.variables(front.url, WAKE_AS="g4dn.xlarge")), stack.node()
+    if noted:
+        stack.put({"pk": wire.SHAPE_PK, "type": noted, "expires_at": int(time.time()) + 60})
+    assert function.infer(alice, {"prompt": "hello"}).body["node"] == "starting"
+    assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == (woken, True)
+    function.close()
+
+
+def test_what_the_settings_wake_it_as_is_given_up_for_a_while_where_there_is_no_room(
+    front: Front, stack: Stack, code: Path, runtime: Path, alice: str
+) -> None:
+    """Or each request would begin with the first type anew, and none would reach the last."""
+    function, instance = Function(code, runtime, stack.variables(front.url, WAKE_AS="g4dn.xlarge")), stack.node()
+    front.operations.clear()
+    front.break_next("StartInstances", ec2_error("VcpuLimitExceeded"), ec2_error("RequestLimitExceeded"))
+    answer = function.infer(alice, {"prompt": "hello"})
+    assert (answer.status, shape(stack, instance)) == (202, "g5.xlarge"), "EC2 had no more time for this request"
+    tried_again(stack)
+    front.break_next("StartInstances", ec2_error("VcpuLimitExceeded"))
+    assert function.job(alice, answer.body["job_id"]).body["node"] == "starting"
+    assert (shape(stack, instance), state(stack, instance) in ("pending", "running")) == ("t3.small", True)
+    assert (stack.item(wire.SHAPE_PK) or {})["type"] == "", "the next wake-up tries it again"
+    function.close()
+
+
 def test_no_node_at_all_is_a_503_that_says_what_to_do(function: Function, stack: Stack, alice: str) -> None:
     answer = function.infer(alice, {"prompt": "hello"})
     assert (answer.status, answer.body["type"]) == (503, wire.NODE_UNAVAILABLE)

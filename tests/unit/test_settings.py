@@ -333,3 +333,13 @@ def test_machines_are_not_stopped_before_anybody_is_told(tmp_path: Path) -> None
     assert "kill_eur must not be below limit_eur" in told
     assert "budget" in told
     assert "rate_date" in refusal(tmp_path, '[budget]\nrate_date = "yesterday"\n')
+
+
+def test_what_a_prompt_wakes_the_node_as_is_one_of_its_types(tmp_path: Path) -> None:
+    def wakes_as(word: str, more: str = "") -> str:
+        return settings(tmp_path, f'[node]\nwake_as = "{word}"\n{more}').node.wake_type
+
+    assert [wakes_as(word) for word in ("last", "cpu", "gpu")] == ["", "t3.small", "g4dn.xlarge"]
+    assert wakes_as("gpu", 'gpu_types = ["g6.xlarge", "g5.xlarge"]') == "g6.xlarge"
+    told = refusal(tmp_path, '[node]\nwake_as = "gpu"\ngpu_types = []\n')
+    assert "wake_as can't be gpu, because gpu_types names none" in told
