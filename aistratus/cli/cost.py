@@ -48,7 +48,7 @@ def cost(
     billed: Annotated[
         bool, typer.Option("--billed", help="Ask Cost Explorer what AWS has billed; each answer costs $0.01")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the days into this file (SVG)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the days into this file (.svg or .png)")] = None,
 ) -> None:
     """Shows what this month has cost: metered by the env's own record, billed by AWS, and forecast.
 
@@ -64,12 +64,14 @@ def cost(
         raise UsageError("--limit has to be above zero, and an amount that can be", todo="name EUR a month")
     if options.output == "csv" and (check or idle or what_if is not None or by is not None or usage):
         raise UsageError("csv is for the days and things of `aistratus cost` alone", todo="take -o json")
+    if plot is not None and (check or idle or what_if is not None):
+        raise UsageError("--plot draws the days of `aistratus cost` alone", todo="leave the other option out")
     if check:
         from aistratus.cli.cost_check import check as look
 
         raise typer.Exit(look(options, None if limit is None else Decimal(str(limit)), kill=kill))
-    if plot is not None and plot.suffix.lower() != ".svg":
-        raise UsageError(f"--plot {plot}: only SVG is drawn", todo="name a file that ends with .svg")
+    if plot is not None and plot.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"--plot {plot}: only SVG and PNG are drawn", todo="name a file that ends with .svg or .png")
     if idle or what_if is not None:
         from aistratus.cli import cost_estimates
 
@@ -126,9 +128,11 @@ def _report(
 
 def _draw(report: Report, file: Path) -> None:
     from aistratus.cli.cost_tables import picture
+    from aistratus.pictures import shapes
 
+    form = shapes.png if file.suffix.lower() == ".png" else shapes.svg
     try:
-        file.write_text(picture(report), encoding="utf-8")
+        file.write_bytes(form(picture(report)))
     except OSError as error:
         raise Failure(f"{file} can't be written: {error.strerror}", todo="name another file") from error
 

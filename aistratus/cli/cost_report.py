@@ -87,7 +87,8 @@ def gather(session: Session, *, since: date | None, currency: Currency, ask: boo
     begin_ms = month_ms if since is None else _midnight(since)
     if begin_ms >= now_ms:
         raise UsageError(f"--since {since} lies in the future", todo="name a day that has begun")
-    records = look(session, min(begin_ms, month_ms), now_ms)
+    # What a day's month had cost by its end is counted from the month's begin, whenever the days begin.
+    records = look(session, meter.month_of(begin_ms)[0], now_ms)
     made, spans = records.stretches, records.spans
     first_ms = records.first_ms if records.first_ms is not None else now_ms
     budget = session.settings.budget
@@ -99,7 +100,8 @@ def gather(session: Session, *, since: date | None, currency: Currency, ask: boo
         begin_ms=begin_ms,
         bill=meter.bill(made, begin_ms, now_ms),
         days=tuple(
-            _day(day, meter.bill(made, *time)) for day, *time in meter.days(max(begin_ms, first_ms), now_ms, None)
+            _day(day, meter.bill(made, *time), meter.bill(made, meter.month_of(time[1] - 1)[0], time[1]))
+            for day, *time in meter.days(max(begin_ms, first_ms), now_ms, None)
         ),
         forecast=forecast(spans, records.tariff, now_ms, first_ms),
         hour=meter.per_hour(made, now_ms),
@@ -132,13 +134,13 @@ def look(session: Session, since_ms: int, now_ms: int) -> Records:
     return replace(records, signs=(*records.signs, *signs), running=running)
 
 
-def _day(day: date, bill: Bill) -> Day:
+def _day(day: date, bill: Bill, month: Bill) -> Day:
     """A day's spending: each type of machine and the address by name, everything else together."""
     parts = {STACK: Decimal(0)}
     for what, usd in sorted(bill.lines.items()):
         part = what if meter.of_node(what) else STACK
         parts[part] = parts.get(part, Decimal(0)) + usd
-    return Day(day, parts)
+    return Day(day, parts, month.usd)
 
 
 def _midnight(day: date) -> int:

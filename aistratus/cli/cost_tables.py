@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from aistratus.cli.cost_report import SIGNS, Report
 from aistratus.costs import billed as bills
 from aistratus.costs import meter
-from aistratus.pictures.bars import bar, svg
+from aistratus.pictures.bars import bar
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from aistratus.pictures.shapes import Picture
 
 NAME, BAR = 36, 40
 """Characters: of a line's name, and of the longest bar."""
@@ -136,19 +138,40 @@ def explained(report: Report) -> Iterable[str]:
         yield f"{gap.service:<38} {amount(report, gap.metered):>10} {amount(report, gap.billed):>10}{why}"
 
 
-def picture(report: Report) -> str:
-    """The days as SVG."""
+def picture(report: Report) -> Picture:
+    """The days as a picture. It says `EUR`, not the sign, which not every font has."""
     from dataclasses import replace
 
-    days = [replace(day, parts={name: report.money(usd) for name, usd in day.parts.items()}) for day in report.days]
-    sign, expected = SIGNS[report.currency], report.forecast
-    limit = plain(report.line(report.limit_eur), sign)
-    title = f"{report.env}: {amount(report, report.bill.usd)} {_time(report)}, limit {limit} a month"
-    subtitle = (
-        f"forecast {amount(report, expected.usd)} ({amount(report, expected.low)} to {amount(report, expected.high)}) "
-        f"by the month's end; {amount(report, report.hour.usd)} an hour now; AWS's list prices without tax"
+    from aistratus.pictures.days import days
+
+    unit, expected = report.currency, report.forecast
+
+    def told(usd: Decimal) -> str:
+        return plain(report.money(usd), f"{unit} ")
+
+    notes = [
+        f"forecast {told(expected.usd)} ({told(expected.low)} to {told(expected.high)}) by the month's end; "
+        f"{told(report.hour.usd)} an hour now",
+        f"as of {datetime.fromtimestamp(report.records.now_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC; "
+        "by our own record, at AWS's list prices without tax",
+    ]
+    if less := _less(report):
+        notes.append(less.removeprefix("; "))
+    money = [
+        replace(
+            day,
+            parts={name: report.money(usd) for name, usd in day.parts.items()},
+            month=report.money(day.month),
+        )
+        for day in report.days
+    ]
+    return days(
+        money,
+        title=f"{report.env}: {told(report.bill.usd)} {_time(report)}",
+        notes=notes,
+        unit=unit,
+        lines={"limit": report.line(report.limit_eur), "machines stop at": report.line(report.kill_eur)},
     )
-    return svg(days, title=title, subtitle=subtitle, sign=sign)
 
 
 # --- for programs -----------------------------------------------------------------------------------------------------

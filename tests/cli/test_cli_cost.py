@@ -6,7 +6,6 @@ import csv
 import io
 import subprocess
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +16,12 @@ import pytest
 from cli_parts import REGION, Said, client, eventually, node_state, program
 from conftest import Built
 from documents import SPENDING
+from PIL import Image, ImageColor
 
 from aistratus import wire
 from aistratus.costs import meter
+from aistratus.pictures.days import COLOURS, WIDTH
+from aistratus.pictures.shapes import SCALE
 from aistratus.spending import Records, keep
 
 pytestmark = pytest.mark.xdist_group("cli")
@@ -131,10 +133,13 @@ def test_what_it_shows_adds_up_in_every_form(built: Built, tmp_path: Path) -> No
         row["what"] for row in rows
     }
     assert built.person.run("chat", "hello").code == 0
-    file = tmp_path / "days.svg"
+    file = tmp_path / "days.PNG"
     said = built.person.run("cost", "--plot", str(file), "--by", "conversation")
     assert [word for word in ("metered", "forecast", "1,000 tokens") if word not in said.out] == []
-    assert ET.parse(file).getroot().tag.endswith("svg")
+    with Image.open(file) as image:
+        assert image.width == WIDTH * SCALE and ImageColor.getrgb(COLOURS[0]) in {
+            colour for _, colour in image.convert("RGB").getcolors(1 << 16) or ()
+        }
 
 
 def test_estimates_need_no_account_and_refuse_what_they_do_not_know(built: Built) -> None:
@@ -150,6 +155,7 @@ def test_estimates_need_no_account_and_refuse_what_they_do_not_know(built: Built
         ["resume", "--up-to", "inf"],
         ["--what-if", "days=1"],
         ["--plot", "days.gif"],
+        ["--plot", "days.png", "--idle"],
         ["--since", "2999-01-01"],
     ):
         assert built.person.run("cost", *wrong).code == 2, wrong

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import xml.etree.ElementTree as ET
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,7 +14,7 @@ from aistratus.costs.forecast import forecast
 from aistratus.costs.meter import HOUR_MS, Line, Standing, Tariff
 from aistratus.costs.prices import PriceList
 from aistratus.costs.spans import Span
-from aistratus.pictures.bars import Day, bar, svg
+from aistratus.pictures.bars import bar
 from aistratus.router import spending
 
 D = Decimal
@@ -136,17 +135,6 @@ def test_prices_that_were_heard_win_over_the_package_and_an_unreadable_file_over
 def test_a_bar_is_as_long_as_its_share_and_what_is_more_than_nothing_is_seen() -> None:
     assert [bar(D(value), D(8), 8) for value in ("8", "4", "0")] == ["█" * 8, "█" * 4, ""]
     assert bar(D("0.0001"), D(8), 8) == "▏"
-
-
-@pytest.mark.parametrize("totals", [[], ["0"], ["0.0001"], ["12.5", "0", "3"], ["1000"] * 62])
-def test_the_picture_opens_and_no_bar_leaves_it(totals: list[str]) -> None:
-    days = [
-        Day(date(2026, 1, 1 + number % 28), {"stands": D(total), "a<b": D(total)})
-        for number, total in enumerate(totals)
-    ]
-    root = ET.fromstring(svg(days, title="dev & prod", subtitle="", sign="€"))
-    tops = [float(one.attrib["y"]) for one in root.iter("{http://www.w3.org/2000/svg}rect") if one.attrib.get("y")]
-    assert all(0 <= top <= 380 for top in tops)
 
 
 # --- beside a conversation --------------------------------------------------------------------------------------------
