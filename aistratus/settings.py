@@ -223,6 +223,8 @@ class NodeSettings(Section):
         description="before `node resize gpu` the CPU answers what waits, where that is sooner; nothing is answered "
         "while the one machine changes",
     )
+    # Room for the system, a GPU's driver and libraries, and three models: the env's own, the one in use, and the next
+    # while it is fetched. A GPU of g4dn holds one of 8 GiB. It is what idleness costs most, but a volume can't shrink.
     volume_gib: int = Field(default=30, ge=8, le=1024, description="GiB of the encrypted gp3 root volume")
     image: str = Field(
         default="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",

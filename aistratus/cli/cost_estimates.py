@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +13,6 @@ from aistratus.cli.session import described
 from aistratus.core.errors import UsageError
 from aistratus.costs import declared
 from aistratus.costs.standing import PUBLIC_ADDRESS
-from aistratus.costs.uses import Item, takes
 
 if TYPE_CHECKING:
     from aistratus.cli.options import Options
@@ -41,16 +39,8 @@ def idle(options: Options, currency: Currency) -> None:
     costs = {one.key: declared.cost(one, quoted.prices, region) for one in stack.resources}
     lines = {key: cost.idle_month for key, cost in costs.items() if cost.idle_month is None or cost.idle_month}
     total = declared.total(costs.values()).idle_month
-    given: dict[Item, Decimal] = defaultdict(Decimal)
-    for resource in stack.resources:
-        for use in takes(resource) or ():
-            given[use.item] += use.month or Decimal(0)
-    free = {
-        item: min(amount, price.free_each) * price.each / rate
-        for item, amount in given.items()
-        if (price := quoted.prices.get(*item, region)) is not None
-    }
-    free = {item: saved for item, saved in free.items() if saved}
+    given = declared.given_away(stack.resources, quoted.prices, region)
+    free = {item: usd / rate for item, usd in given.items()}
     saved = sum(free.values(), Decimal(0))
     if options.json:
         show.emit(
@@ -82,7 +72,7 @@ def idle(options: Options, currency: Currency) -> None:
     for item, amount in sorted(free.items(), key=lambda line: -line[1]):
         console.print(f"{'given away: ' + ' '.join(item):<{NAME}} {'−' + plain(amount, sign):>10}", markup=False)
     if total is not None:
-        left = "where nothing else uses that up"
+        left = "on the bill unless used up elsewhere"
         console.print(f"{left:<{NAME}} {plain(total / rate - saved, sign):>10}", markup=False)
 
 

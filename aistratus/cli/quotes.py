@@ -54,7 +54,8 @@ class Quotes:
     def given_away(self, changes: Iterable[Change]) -> Decimal:
         """EUR of an idle month that AWS doesn't ask for in an account in which nothing else uses its allowances."""
         resources = [self._as_wanted(change) for change in changes if change.action not in GOES]
-        return declared.given_away(resources, self.prices, self.region) / self.rate.usd_per_eur
+        given = declared.given_away(resources, self.prices, self.region)
+        return sum(given.values(), Decimal(0)) / self.rate.usd_per_eur
 
     # --- for people -----------------------------------------------------------------------------------------
 
@@ -71,19 +72,22 @@ class Quotes:
         return month, hour
 
     def sentence(self, cost: Cost) -> str:
-        """`€2.81 a month idle, €0.0250 more for each hour in which the node runs`."""
+        """`€2.81 a month idle at list prices, €0.0250 more for each hour in which the node runs`."""
         month, hour = (self.rate.euros(cost.idle_month), self.rate.euros(cost.active_hour))
         more = "" if hour == 0 else f", {hourly(hour)} more for each hour in which the node runs"
-        return f"{monthly(month)} a month idle{more}"
+        return f"{monthly(month)} a month idle at list prices{more}"
 
     def told(self, changes: Iterable[Change]) -> str:
-        """The total line of a plan."""
+        """The total line of a plan: at list prices, and what of that AWS asks for where it gives away some."""
         changes = list(changes)
         cost, less = self.total(changes), self.given_away(changes)
         sentence = f"On AWS: {self.sentence(cost)}"
         idle = self.rate.euros(cost.idle_month)
         if idle is not None and monthly(less) != monthly(Decimal(0)):
-            sentence += f"; {monthly(idle - less)} a month where nothing else uses up what AWS gives away"
+            sentence += (
+                f". On the bill {monthly(idle - less)} a month idle, as long as nothing else in the account uses up "
+                "what AWS gives away each month (`aistratus cost --idle` lists it)"
+            )
         return sentence
 
     def drift(self, changes: Iterable[Change]) -> str:

@@ -57,18 +57,18 @@ def total(costs: Iterable[Cost]) -> Cost:
     return Cost(idle, active, "unknown" if idle is None or active is None else "priced")
 
 
-def given_away(resources: Iterable[Resource], prices: PriceList, region: str) -> Decimal:
-    """USD of an idle month that AWS wouldn't ask for in an account in which nothing else runs."""
+def given_away(resources: Iterable[Resource], prices: PriceList, region: str) -> dict[Item, Decimal]:
+    """USD of an idle month that AWS wouldn't ask for in an account in which nothing else runs, by what it is for."""
     used: dict[Item, Decimal] = defaultdict(Decimal)
     for resource in resources:
         for use in takes(resource) or ():
             used[use.item] += use.month or NOTHING
-    saved = NOTHING
-    for item, amount in used.items():
-        price = prices.get(*item, region)
-        if price is not None:
-            saved += min(amount, price.free_each) * price.each
-    return saved
+    saved = {
+        item: min(amount, price.free_each) * price.each
+        for item, amount in used.items()
+        if (price := prices.get(*item, region)) is not None
+    }
+    return {item: usd for item, usd in saved.items() if usd}
 
 
 def as_it_is(declared: Resource, found: Resource) -> Resource:

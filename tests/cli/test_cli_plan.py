@@ -13,7 +13,10 @@ from test_cli_documents import fits
 
 pytestmark = pytest.mark.xdist_group("cli")
 
-TOTAL = r"^On AWS: €\d+\.\d\d a month idle, €0\.\d{4} more for each hour in which the node runs"
+TOTAL = (
+    r"^On AWS: €\d+\.\d\d a month idle at list prices, €0\.\d{4} more for each hour in which the node runs\. "
+    r"On the bill €\d"
+)
 
 
 def test_the_first_up_told_what_the_stack_costs(built: Built) -> None:
@@ -47,7 +50,7 @@ def test_down_says_what_it_would_save(built: Built) -> None:
     said = built.person.run("down", "--plan")
     assert said.code == 2
     assert re.search(r"^- node +Instance +−€\d\.\d\d +−€0\.\d{4}  i-\w+$", said.out, re.M)
-    assert re.search(r"^\d+ to delete; on AWS that saves €\d+\.\d\d a month idle, ", said.out, re.M)
+    assert re.search(r"^\d+ to delete; on AWS that saves €\d+\.\d\d a month idle at list prices, ", said.out, re.M)
     document = built.person.run("down", "--plan", "-o", "json").document
     assert document["cost"] == built.person.run("plan", "-o", "json").document["cost"]
 

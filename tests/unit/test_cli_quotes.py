@@ -58,7 +58,14 @@ def test_a_line_says_what_it_costs(line: Change, month: str, hour: str) -> None:
 
 def test_the_total_counts_what_stays() -> None:
     lines = [change("node", "unchanged"), change("vpc", "create"), change("nat_gateway", "delete")]
-    assert QUOTES.told(lines) == ("On AWS: €2.86 a month idle, €0.0290 more for each hour in which the node runs")
+    assert (
+        QUOTES.told(lines)
+        == "On AWS: €2.86 a month idle at list prices, €0.0290 more for each hour in which the node runs"
+    )
+    dashboard = QUOTES.told([change("dashboard", "create"), *lines])
+    assert (
+        dashboard.startswith("On AWS: €5.86 a month idle at list prices") and "On the bill €2.86 a month" in dashboard
+    )
     assert QUOTES.document(QUOTES.total(lines)) == {"idle_month_eur": 2.856, "active_hour_eur": 0.029}
     assert QUOTES.document(QUOTES.saved(lines)) == {"idle_month_eur": 37.96, "active_hour_eur": 0.0}
 
