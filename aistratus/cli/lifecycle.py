@@ -75,7 +75,7 @@ def up(
             asks = session.asks and not planned.empty
             if asks and not show.confirm(f"Go on ({show.counted(planned.changes)})?", options):
                 raise Interrupted("nothing was changed")
-            ticker = show.Ticker(console, [change.key for change in planned.changes])
+            ticker = show.Ticker(console, planned.changes, session.quotes)
             with session.locked("aistratus up", steal=steal_lock) as told, ticker:
                 if told:
                     console.print(told)
@@ -163,7 +163,7 @@ def down(
             and not show.confirm(f"Remove {show.many(len(doomed))} of env {session.settings.env!r}?", options)
         ):
             raise Interrupted("nothing was removed")
-        ticker = show.Ticker(console, [change.key for change in doomed])
+        ticker = show.Ticker(console, doomed, session.quotes)
         with session.locked("aistratus down", steal=steal_lock) as told, ticker:
             if told:
                 console.print(told)

@@ -132,17 +132,22 @@ class Ticker:
     """Live progress: a line as each resource ends, and on a terminal what is in flight right now.
 
     Args:
-        keys: whose lines are to be expected; the longest makes the column.
+        changes: whose lines are to be expected; the longest key makes the column.
+        quotes: each line tells what the thing costs.
     """
 
-    def __init__(self, console: Console, keys: Iterable[str]) -> None:
+    def __init__(self, console: Console, changes: Iterable[Change], quotes: Quotes) -> None:
         self._console = console
-        self._width = max([KEY, *map(len, keys)])
+        self._prices = {change.key: quotes.columns(change) for change in changes if change.action != "unchanged"}
+        self._width = max([KEY, *map(len, self._prices)])
         self._busy: dict[str, str] = {}
         self._lock = threading.Lock()
         self._status: Status | None = None
 
     def __enter__(self) -> Ticker:
+        if self._prices:
+            head = f"{'a month idle':>{self._width + KIND + 3 + MONTH + 1}} {'an hour active':>{HOUR}}"
+            self._console.print(f"[dim]{head}[/]")
         if self._console.is_terminal and not self._console.quiet:
             self._status = self._console.status("…")
             self._status.start()
@@ -159,7 +164,11 @@ class Ticker:
             else:
                 self._busy.pop(progress.key, None)
                 mark, style = MARKS["failed" if progress.phase == "failed" else progress.action]
-                text = f"{mark} {progress.key:<{self._width}} {progress.kind:<{KIND}} {progress.seconds:5.1f} s"
+                month, hour = self._prices.get(progress.key, ("", ""))
+                text = (
+                    f"{mark} {progress.key:<{self._width}} {progress.kind:<{KIND}} {month:>{MONTH}} {hour:>{HOUR}} "
+                    f"{progress.seconds:6.1f} s"
+                )
                 # With SystemExit rich tells that nobody reads any more; the console is quiet then, the work goes on.
                 with suppress(SystemExit):
                     self._console.print(f"[{style}]{text}[/]")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from aistratus.cli import show
+from aistratus.cli.quotes import Quotes
 from aistratus.core.diff import FieldChange
 from aistratus.core.execute import Progress
 from aistratus.core.plan import Change
+from aistratus.costs.prices import Rate, packaged
 from aistratus.resources.logs import LogGroup
+from aistratus.resources.nat import NatGateway
 
 
 def screen() -> Console:
@@ -59,10 +64,14 @@ def test_the_place_that_differs_is_seen(field: str, old: Any, new: Any, told: st
     assert lines(console)[1].strip() == told
 
 
-def test_a_long_key_moves_the_columns_of_all_progress() -> None:
+def test_progress_tells_prices_and_a_long_key_moves_the_columns_of_all() -> None:
     console, long = screen(), "a_key_that_is_longer_than_most"
-    ticker = show.Ticker(console, ["short", long])
-    for key in ("short", long):
-        ticker(Progress(key, "LogGroup", "create", "ended", 1.0))
-    short, other = lines(console)
-    assert short.index("LogGroup") == other.index("LogGroup")
+    quotes = Quotes("eu-central-1", Rate(Decimal(1), date(2025, 1, 1)), packaged())
+    things = [NatGateway(key="short", subnet="s", address="a"), LogGroup(key=long, name="log")]
+    with show.Ticker(console, [Change(thing, "create") for thing in things], quotes) as ticker:
+        for thing in things:
+            ticker(Progress(thing.key, thing.kind, "create", "ended", 1.0))
+    head, short, other = lines(console)
+    assert short.index("NatGateway") == other.index("LogGroup")
+    ends = [head.index("idle") + 4] * 2
+    assert [short.index("€37.96") + 6, other.index("by use") + 6] == ends
