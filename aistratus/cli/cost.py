@@ -64,8 +64,15 @@ def cost(
         raise UsageError("--limit has to be above zero, and an amount that can be", todo="name EUR a month")
     if options.output == "csv" and (check or idle or what_if is not None or by is not None or usage):
         raise UsageError("csv is for the days and things of `aistratus cost` alone", todo="take -o json")
-    if plot is not None and (check or idle or what_if is not None):
-        raise UsageError("--plot draws the days of `aistratus cost` alone", todo="leave the other option out")
+    if check or idle or what_if is not None:
+        report_only = {"--by": by, "--usage": usage, "--since": since, "--billed": billed, "--plot": plot}
+        if beside := [name for name, value in report_only.items() if value]:
+            raise UsageError(
+                f"{' and '.join(beside)}: that is for `aistratus cost` without --check, --idle and --what-if",
+                todo="ask for one thing at a time",
+            )
+    if check and (idle or what_if is not None):
+        raise UsageError("--check is a line of its own", todo="ask for one thing at a time")
     if check:
         from aistratus.cli.cost_check import check as look
 

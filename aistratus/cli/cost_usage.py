@@ -27,10 +27,13 @@ GB: Final = Decimal(10**9)
 
 @dataclass(frozen=True)
 class Count:
-    """One thing that is counted, and what the sum of its points is multiplied with to be what is paid for."""
+    """One thing that is counted, and what the sum of its points is multiplied with to be what is paid for.
+
+    item: what it is paid as; `None`: it is only counted, because it is paid for by what it takes.
+    """
 
     what: str
-    item: Item
+    item: Item | None
     namespace: str
     metric: str
     dimensions: dict[str, str]
@@ -57,7 +60,7 @@ class Usage:
         """For people."""
         total = sum((flow.usd or Decimal(0) for flow in self.flows), Decimal(0))
         rows = [
-            f"{flow.what:<{NAME}} {flow.amount:>14.3f} "
+            f"{flow.what:<{NAME}} {flow.amount:>14,.{0 if flow.amount == flow.amount.to_integral() else 3}f} "
             f"{'unknown' if flow.usd is None else amount(self.report, flow.usd):>10}"
             for flow in self.flows
         ]
@@ -97,8 +100,8 @@ def gather(session: Session, report: Report) -> Usage:
     sums = at_once(*((lambda count=count: asked(count)) for count in counts))
     flows: dict[str, Flow] = {}
     for count, total in zip(counts, sums, strict=True):
-        price = prices.get(*count.item, aws.region)
-        usd = None if price is None else price.each * total
+        price = None if count.item is None else prices.get(*count.item, aws.region)
+        usd = Decimal(0) if count.item is None else None if price is None else price.each * total
         before = flows.get(count.what, Flow(count.what, Decimal(0), Decimal(0)))
         together = None if usd is None or before.usd is None else before.usd + usd
         flows[count.what] = Flow(count.what, before.amount + total, together)
@@ -107,6 +110,7 @@ def gather(session: Session, report: Report) -> Usage:
 
 def _counts(session: Session) -> Iterator[Count]:
     aws = session.cloud
+    yield Count("jobs", None, "AWS/SQS", "NumberOfMessagesSent", {"QueueName": aws.name("jobs.fifo")})
     memory_gb = {"router": Decimal(512) / 1024}
     for function in ("router", "stop-build-box", "daily-summary"):
         of = {"FunctionName": aws.name(function)}

@@ -34,6 +34,7 @@ class Query:
     usage: what the usage type ends with, a regular expression; its beginning is the region's.
     measured: the price list's own word for the unit, a regular expression.
     unit: ours, as in the list.
+    place: the attribute that names the region; what flows out of one has another.
     """
 
     service: str
@@ -43,6 +44,7 @@ class Query:
     usage: str
     measured: str
     unit: str
+    place: str = "regionCode"
 
 
 _HOURS, _GB_MONTH = r"Hrs|Hours?", r"GB-Mo|GB-month"
@@ -79,6 +81,20 @@ QUERIES: Final = (
     Query(
         "dynamodb", "reads", "AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequestUnits", "ReadRequestUnits",
         "million",
+    ),
+    Query(
+        "cloudwatch", "metric", _CW, {"productFamily": "Metric"}, "CW:MetricMonitorUsage", "Metrics?", "metric-month"
+    ),
+    # us-east-1 has its requests by another name than the others.
+    Query("sqs", "fifo-requests", "AWSQueueService", {}, "Requests-FIFO-(?:Tier1|RBP)", "Requests?", "million"),
+    Query("sqs", "standard-requests", "AWSQueueService", {}, "Requests-(?:Tier1|RBP)", "Requests?", "million"),
+    Query("s3", "writes", "AmazonS3", {"group": "S3-API-Tier1"}, "Requests-Tier1", "Requests?", "thousand"),
+    Query("s3", "reads", "AmazonS3", {"group": "S3-API-Tier2"}, "Requests-Tier2", "Requests?", "thousand"),
+    Query("codebuild", "arm1.small", "CodeBuild", {}, r"Build-Min:ARM:g1\.small", "Minutes?", "minute"),
+    Query("codebuild", "general1.small", "CodeBuild", {}, r"Build-Min:Linux:g1\.small", "Minutes?", "minute"),
+    Query(
+        "ec2", "data-out", "AWSDataTransfer", {"transferType": "AWS Outbound"}, "DataTransfer-Out-Bytes", "GB", "GB",
+        "fromRegionCode",
     ),
     Query("s3", "storage", "AmazonS3", {"volumeType": "Standard"}, "TimedStorage-ByteHrs", _GB_MONTH, "GB-month"),
     Query("ecr", "storage", "AmazonECR", {}, "TimedStorage-ByteHrs", _GB_MONTH, "GB-month"),
@@ -120,7 +136,7 @@ def ask(client: Any, region: str, kinds: Iterable[str]) -> tuple[list[Price], li
 
 
 def _products(client: Any, query: Query, region: str) -> Iterator[dict[str, Any]]:
-    fields = {"regionCode": region, **query.fields}
+    fields = {query.place: region, **query.fields}
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in fields.items()]
     for page in client.get_paginator("get_products").paginate(ServiceCode=query.code, Filters=filters):
         yield from map(json.loads, page["PriceList"])

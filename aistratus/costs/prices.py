@@ -126,13 +126,18 @@ def packaged() -> PriceList:
 
 
 def known() -> PriceList:
-    """The package's list, under what `aistratus cost prices --refresh` has heard since; amounts given away stay."""
+    """The package's list, under what `aistratus cost prices --refresh` has heard since.
+
+    The price list doesn't say what AWS gives away, which is the same in every region; so that stays the package's.
+    """
     prices = {(price.service, price.item, price.region): price for price in packaged().prices}
+    free = {(price.service, price.item, price.unit): price.free for price in packaged().prices}
     for price in _remembered():
         place = (price.service, price.item, price.region)
         old = prices.get(place)
         if old is None or price.asof >= old.asof:
-            prices[place] = replace(price, free=old.free if old else price.free, note=old.note if old else price.note)
+            given = free.get((price.service, price.item, price.unit), price.free)
+            prices[place] = replace(price, free=given, note=old.note if old else price.note)
     return PriceList(prices.values())
 
 

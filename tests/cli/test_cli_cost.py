@@ -156,6 +156,7 @@ def test_estimates_need_no_account_and_refuse_what_they_do_not_know(built: Built
         ["--what-if", "days=1"],
         ["--plot", "days.gif"],
         ["--plot", "days.png", "--idle"],
+        ["--check", "--since", "2026-11-01"],
         ["--since", "2999-01-01"],
     ):
         assert built.person.run("cost", *wrong).code == 2, wrong

@@ -113,6 +113,11 @@ def test_of_tiers_the_first_that_costs_anything_counts() -> None:
     assert price_api.price_of([product("EUC1-ApiGatewayHttpRequest", *tiers)], query) == D("0.0000012")
 
 
+def test_each_query_is_about_an_item_of_the_list_in_its_unit() -> None:
+    units = {(price.service, price.item): price.unit for price in prices.packaged().prices}
+    assert [query for query in price_api.QUERIES if units.get((query.service, query.item)) != query.unit] == []
+
+
 def test_prices_that_were_heard_win_over_the_package_and_an_unreadable_file_over_nothing(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +130,14 @@ def test_prices_that_were_heard_win_over_the_package_and_an_unreadable_file_over
     known: PriceList = prices.known()
     assert known.require("ec2", "t3.small", "eu-central-1").usd == D("0.5") != old.usd
     assert known.require("ec2", "t3.nano", "eu-central-1").usd == D("0.1")
+    boards = next(query for query in price_api.QUERIES if query.item == "dashboard")
+    prices.remember(
+        [price_api._price(boards, place, D(4), date(2026, 11, 26)) for place in ("eu-west-1", "eu-north-1")]
+    )
+    assert [prices.known().require("cloudwatch", "dashboard", place).free for place in ("eu-west-1", "eu-north-1")] == [
+        D(3),
+        D(3),
+    ]
     prices._cache().write_text("service,item\nnonsense", encoding="utf-8")
     assert prices.known().require("ec2", "t3.small", "eu-central-1") == old
 
