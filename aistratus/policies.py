@@ -138,7 +138,7 @@ def router(names: Names, *, log_group: str, types: Iterable[str]) -> Document:
 
 
 def stop_build_box(names: Names, *, log_group: str) -> Document:
-    """What the guard and the budget's killer do: look at our instances, stop them, and say so."""
+    """What the guard and the budget's killer do: look at our instances, stop them, say so, and call the router."""
     return document(
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
         # AWS gives ec2:DescribeInstances no resource level.
@@ -152,6 +152,8 @@ def stop_build_box(names: Names, *, log_group: str) -> Document:
             **{"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["node#*", "power#*", "money#*"]}},
         ),
         allow(["sns:Publish"], names.topic("alerts")),
+        # It starts no machine itself: a change of the node's type that the API began is carried on by the router.
+        allow(["lambda:InvokeFunction"], names.function("router:live")),
     )
 
 

@@ -8,7 +8,7 @@
 - the rule `real-time-limit`, every few minutes: what the month has cost by our own records (`metering.py`). Above the
   killer's line everything is stopped as by the killer, long before AWS has counted it. Whoever runs `aistratus cost
   resume` draws a higher line for the rest of the month, which then holds for the killer's notices too, as long as the
-  month can be counted.
+  month can be counted. Below it, a change of the node's type that the API began is carried on (`carry_on.py`).
 
 Anything else does nothing and says so, other words on the topic too. So a drill is a message that names the budget:
 `aws sns publish --topic-arn <the killer's> --message "drill: tinyllama-<env>-killer"`.
@@ -38,6 +38,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from aistratus import wire
 from aistratus.functions import metering, quiet
+from aistratus.functions.carry_on import carry_on
 
 BATCH: Final = 50
 """Instances stopped with one call, which EC2 carries out for all of them or for none."""
@@ -50,6 +51,9 @@ NO_TIME: Final = "NotTried"
 
 GONE: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 NO_TABLE: Final = "ResourceNotFoundException"
+
+BRIEF: Final = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=20)
+"""Where patience with one call would cost others their turn. The router, which is one of them, may take 15 s."""
 
 Instance = Mapping[str, Any]
 
@@ -95,6 +99,7 @@ class Place:
     alerts: ARN of the topic that tells people.
     kill_budget, kill_usd: the killer's budget, by its name and its limit in US dollars.
     idle_minutes, max_hours: how long the node may run without a job, and altogether, by the settings.
+    router: the router's alias.
     """
 
     env: str
@@ -107,6 +112,7 @@ class Place:
     alerts: str
     idle_minutes: int
     max_hours: int
+    router: str
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Place:
@@ -121,6 +127,7 @@ class Place:
             kill_usd=float(variables["KILL_USD"]),
             idle_minutes=int(variables["IDLE_MINUTES"]),
             max_hours=int(variables["MAX_HOURS"]),
+            router=variables["ROUTER"],
         )
 
 
@@ -184,8 +191,7 @@ class Work:
     @classmethod
     def begin(cls, place: Place, context: Context, at: float | None = None) -> Work:
         patient = Config(retries={"mode": "standard", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20)
-        brief = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
-        ec2, single = (boto3.client("ec2", config=config) for config in (patient, brief))
+        ec2, single = (boto3.client("ec2", config=config) for config in (patient, BRIEF))
         now = datetime.now(UTC).timestamp() if at is None else at
         return cls(place, ec2, single, boto3.client("dynamodb", config=patient), context, now)
 
@@ -211,6 +217,7 @@ class Work:
                 "--refresh` and `aistratus up` look for a price.",
             )
         if not found.over:
+            self._carry_on()
             return {"reason": "metered", "stopped": []}
         left = self._mark(found.limit_usd)
         why = f"metered ${found.month_usd:.2f} this month, and the limit is ${found.limit_usd:.2f}"
@@ -220,6 +227,19 @@ class Work:
             stopped = f"stopped: {', '.join(done['stopped'])}; {why}"
             self._tell(stopped, f"No prompt wakes it before the month ends. {again}")
         return done
+
+    def _carry_on(self) -> None:
+        """What the API has begun goes on, whether anybody looks or not."""
+        done = carry_on(
+            self._item(wire.SHAPE_PK),
+            dynamodb=self.dynamodb,
+            table=self.place.jobs_table,
+            make_lambda=lambda: boto3.client("lambda", config=BRIEF),
+            router=self.place.router,
+            at=self.at,
+        )
+        if done is not None:
+            _log(**done)
 
     def _tell(self, what: str, more: str) -> None:
         """Tells people. What was done is done, whether they hear of it or not."""

@@ -2,9 +2,10 @@
 
 No request waits for the machine: stopping one takes up to some minutes, and an HTTP API ends a request after 30 s. So
 what is wanted is written into the jobs table (`wire.SHAPE_PK`), the machine is told to stop, and the answer says how it
-stands. Whoever looks next goes on from there: a prompt, a poll for a queued job, or `GET /queue-health`. All of them
-read the same item and ask EC2 how far it is, so that it makes no difference who it is, how many they are, or whether
-one of them dies. What nobody has looked at for an hour isn't wanted any more (`wire.SHAPE_KEPT_S`): the node sleeps.
+stands. Whoever looks next goes on from there: a prompt, a poll for a queued job, `GET /queue-health`, or the guard,
+which looks every few minutes (`functions/carry_on.py`). All of them read the same item and ask EC2 how far it is, so
+that it makes no difference who it is, how many they are, or whether one of them dies. What hasn't come about within an
+hour isn't wanted any more (`wire.SHAPE_KEPT_S`): the node sleeps.
 """
 
 from __future__ import annotations
@@ -103,13 +104,16 @@ class Control:
             self._note(self.waker.wake_as or found["InstanceType"], by, deadline)
         return _told(node)
 
-    def go_on(self, deadline: Deadline) -> bool:
-        """Goes on with a change of shape that waits for its machine to have stopped; is there one?"""
+    def go_on(self, deadline: Deadline) -> str | None:
+        """Goes on with a change of shape that waits for its machine to have stopped, if there is one.
+
+        Returns:
+            The node's state then; `None` where no change waits.
+        """
         wanted = self.table.get(wire.SHAPE_PK, deadline) or {}
         if not wanted.get("type") or not wanted.get("wake"):
-            return False
-        self.waker.ensure_awake(deadline)
-        return True
+            return None
+        return self.waker.ensure_awake(deadline).state
 
     def _stop(self, deadline: Deadline) -> dict[str, Any]:
         ec2, found = self._instance(deadline)

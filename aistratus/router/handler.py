@@ -55,7 +55,7 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     request = Request(event if isinstance(event, dict) else {}, context, Deadline.of(clock, context))
     failure: dict[str, Any] = {}
     try:
-        answer = _answer(request)
+        answer = _gone_on(request) if event == wire.GO_ON else _answer(request)
     except Problem as problem:
         answer = problem.answer(request.id)
         failure = {"problem": problem.type.rpartition(":")[2], "cause": _cause(problem)}
@@ -390,6 +390,11 @@ OF_OPERATORS: Final[Mapping[str, Callable[[Router, Request, str], dict[str, Any]
 def _router() -> Router:
     """Made by the first request that needs it and kept by the Lambda environment, with its open connections."""
     return Router.assemble(os.environ, Clock())
+
+
+def _gone_on(request: Request) -> dict[str, Any]:
+    """The guard's call: only who may invoke this function gets here, and no request of the API is such an event."""
+    return _json(200, {"node": _router().control.go_on(request.deadline)})
 
 
 def _answer(request: Request) -> dict[str, Any]:

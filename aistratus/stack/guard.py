@@ -69,6 +69,7 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
             "ALERTS_TOPIC": names.topic("alerts"),
             "IDLE_MINUTES": str(settings.node.idle_minutes),
             "MAX_HOURS": str(settings.node.max_hours),
+            "ROUTER": names.function("router:live"),
         },
     )
     guard = EventRule(

@@ -306,6 +306,51 @@ def test_that_a_month_cannot_be_counted_is_told_once_and_then_the_budget_stops_i
     site.aws.ec2.terminate_instances(InstanceIds=[mine])
 
 
+# --- a change of type that the API began ----------------------------------------------------------------------------
+
+
+def test_a_change_that_the_api_began_is_seen_to_its_end_though_nobody_looks_or_called_off_in_time(
+    make_env: Callable[..., Site],
+) -> None:
+    site = make_env("real_time_limit_permission", "router_live")
+    put(site, wire.STANDS_PK, hours={}, standings=[{"since_ms": 0, "address_hour": "0", "lines": {}}])
+    (node,) = site.run(tags={"Project": "tinyllama", "Env": site.aws.env, "aistratus:key": "node"})
+    record = {"Name": f"/tinyllama/{site.aws.env}/node", "Value": json.dumps({"id": node}), "Type": "String"}
+    site.aws.ssm.put_parameter(**record)
+    site.aws.ec2.stop_instances(InstanceIds=[node])
+    change = {"type": "g4dn.xlarge", "by": "operator ann", "expires_at": int(time.time()) + wire.SHAPE_KEPT_S}
+
+    def look() -> list[dict[str, Any]]:
+        """What the guard does when its rule calls it."""
+        before, rule = len(site.runs()), site.aws.arn("events", f"rule/{site.aws.name('real-time-limit')}")
+        assert (
+            site.ask({**TICK, "resources": [rule], "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"})["stopped"] == []
+        )
+        known = ("carried_on", "not_carried_on", "called_off")
+        return [line for line in site.next_run(before) if line["event"] in known]
+
+    def shape() -> str:
+        (found,) = site.aws.ec2.describe_instances(InstanceIds=[node])["Reservations"][0]["Instances"]
+        return str(found["InstanceType"])
+
+    site.until(lambda: site.states([node]) == {"stopped"})
+    put(site, wire.SHAPE_PK, **change, wake=False)
+    assert look() == [], "a command's own"
+    put(site, wire.SHAPE_PK, **change, wake=True)
+    (line,) = look()
+    assert (line["event"], line["node"], line["type"]) == ("carried_on", "starting", "g4dn.xlarge")
+    assert shape() == "g4dn.xlarge" and site.states([node]) <= {"pending", "running"}
+    assert look() == [], "and is over"
+
+    put(site, wire.SHAPE_PK, **{**change, "type": "t3.small", "expires_at": int(time.time()) - 1}, wake=True)
+    (line,) = look()
+    assert (line["event"], line["by"], shape()) == ("called_off", "operator ann", "g4dn.xlarge")
+    key = wire.pack({"pk": wire.SHAPE_PK})
+    told = wire.unpack(site.aws.dynamodb.get_item(TableName=site.aws.name("jobs"), Key=key)["Item"])
+    assert (told["type"], told["wake"]) == ("", False)
+    site.aws.ec2.terminate_instances(InstanceIds=[node])
+
+
 # --- anybody else ---------------------------------------------------------------------------------------------------
 
 
@@ -327,7 +372,7 @@ class Lambda:
 
 
 def attempts(ec2: Lambda, count: int) -> dict[str, str | None]:
-    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68, LIMIT, TOPIC, 15, 12)
+    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68, LIMIT, TOPIC, 15, 12, "")
     work = stop_build_box.Work(place, ec2, ec2, None, ec2, 0.0)
     return dict(work._attempts([f"i-{number}" for number in range(count)]))
 
@@ -387,7 +432,8 @@ def test_any_other_event_does_nothing(
 ) -> None:
     variables = {"AISTRATUS_ENV": "dev", "JOBS_TABLE": "jobs", "KILL_TOPIC": TOPIC, "GUARD_RULE": RULE}
     variables |= {"LIMIT_RULE": LIMIT, "ALERTS_TOPIC": TOPIC, "IDLE_MINUTES": "15", "MAX_HOURS": "12"}
-    for name, value in {**variables, "KILL_BUDGET": "tinyllama-dev-killer", "KILL_USD": "24.68"}.items():
+    variables |= {"KILL_BUDGET": "tinyllama-dev-killer", "KILL_USD": "24.68", "ROUTER": "arn:router:live"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert stop_build_box.handle(event, Lambda()) == {"reason": "unknown", "stopped": []}
     assert json.loads(capsys.readouterr().out)["event"] == "unknown"
