@@ -3,8 +3,8 @@
 SRP-6a over the 3072-bit group of RFC 5054 with SHA-256. Cognito's own parts are the identity (the pool's name, the
 user's id, ":" and the password), HKDF with the info "Caldera Derived Key", and a signature over pool name, user id,
 secret block and timestamp. Written out here, because the known library for it (pycognito) brings a second HTTP client,
-a second JWT library and the handling of AWS credentials; `tests/unit/test_client_password.py` holds this against what
-that library works out.
+a second JWT library and the handling of AWS credentials; `tests/unit/test_client_ways_in.py` holds this against what
+that library works out. The embedded cloud's half shares the group and the hashes, which both must have to the bit.
 Source: https://www.rfc-editor.org/rfc/rfc5054, and https://github.com/NabuCasa/pycognito, `aws_srp.py`.
 """
 
@@ -81,14 +81,13 @@ class Proof:
 
     def _key(self, identity: str, big_b: int, salt: int) -> bytes:
         big_a = int(self.public, 16)
-        scramble = _hash(padded(big_a), padded(big_b))
+        scramble = hashed(padded(big_a), padded(big_b))
         if big_b % N == 0 or scramble == 0:
             raise Cheating("SRP_B is no proof of anything")
-        x = _hash(padded(salt), hashlib.sha256(identity.encode()).digest())
-        multiplier = _hash(padded(N), padded(G))
+        x = hashed(padded(salt), hashlib.sha256(identity.encode()).digest())
+        multiplier = hashed(padded(N), padded(G))
         shared = pow(big_b - multiplier * pow(G, x, N), self.secret + scramble * x, N)
-        extracted = hmac.digest(padded(scramble), padded(shared), "sha256")
-        return hmac.digest(extracted, INFO + b"\x01", "sha256")[:16]
+        return signing_key(scramble, shared)
 
 
 def padded(number: int) -> bytes:
@@ -103,5 +102,12 @@ def told(at: datetime) -> str:
     return f"{DAYS[at.weekday()]} {MONTHS[at.month - 1]} {at.day} {at:%H:%M:%S} UTC {at.year}"
 
 
-def _hash(*parts: bytes) -> int:
+def signing_key(scramble: int, shared: int) -> bytes:
+    """What both sides sign with: HKDF over the shared secret, 16 bytes."""
+    extracted = hmac.digest(padded(scramble), padded(shared), "sha256")
+    return hmac.digest(extracted, INFO + b"\x01", "sha256")[:16]
+
+
+def hashed(*parts: bytes) -> int:
+    """SHA-256 over all parts, as a number."""
     return int.from_bytes(hashlib.sha256(b"".join(parts)).digest(), "big")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from aistratus.core.diff import FieldChange, diff
 from aistratus.core.errors import Interrupted
 from aistratus.core.graph import Stack, walk
-from aistratus.core.resource import UNKNOWN, Found, Resource, reconciler
+from aistratus.core.resource import Found, Resource, reconciler
 
 Action = Literal["create", "update", "replace", "delete", "unchanged", "failed", "blocked", "retained"]
 
@@ -163,13 +163,3 @@ def deletions(stack: Stack, found: Survey, *, keep_data: bool) -> list[Change]:
             keep = keep_data and resource.holds_data
             lines.append(Change(resource, "retained" if keep else "delete", found=have))
     return lines
-
-
-def unknown_parents(change: Change) -> bool:
-    """Does this line wait for ids that only `up` will bring?"""
-    return any(difference.new is UNKNOWN for difference in change.changes)
-
-
-def with_error(change: Change, error: Exception, *, action: Action = "failed") -> Change:
-    """The same line, failed."""
-    return replace(change, action=action, error=error)

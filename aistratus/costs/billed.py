@@ -16,9 +16,6 @@ from typing import Any, Final
 from aistratus.costs import meter
 from aistratus.costs.meter import NOTHING
 
-CALL_USD: Final = Decimal("0.01")
-"""A call. Source: AWS Cost Explorer pricing."""
-
 EC2: Final = "Amazon Elastic Compute Cloud - Compute"
 EC2_OTHER: Final = "EC2 - Other"
 VPC: Final = "Amazon Virtual Private Cloud"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
-import secrets
 import urllib.request
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,8 +13,8 @@ from embedded_cloud_parts import Connect, refused, unique
 from jose import jwt
 from jose.exceptions import JWTError
 
+from aistratus.client.srp import N, Proof
 from aistratus.local.process import Running
-from aistratus.local.shim.cognito_srp import INFO, G, N, padded
 
 PASSWORD = "Correct-horse-7"
 
@@ -121,36 +118,18 @@ def test_a_flow_that_the_client_does_not_allow_is_refused(pool: Pool) -> None:
 
 
 def sign_in_with_srp(pool: Pool, user: str, password: str) -> dict[str, Any]:
-    """The client's half of SRP, as amplify and pycognito do it."""
-    own = secrets.randbits(1024)
-    big_a = pow(G, own, N)
+    """With the client's half, which `tests/unit/test_client_ways_in.py` holds against pycognito's figures."""
+    proof = Proof()
     challenge = pool.cognito.initiate_auth(
-        ClientId=pool.client, AuthFlow="USER_SRP_AUTH", AuthParameters={"USERNAME": user, "SRP_A": f"{big_a:x}"}
+        ClientId=pool.client, AuthFlow="USER_SRP_AUTH", AuthParameters={"USERNAME": user, "SRP_A": proof.public}
     )["ChallengeParameters"]
-    big_b, name, pool_name = int(challenge["SRP_B"], 16), challenge["USER_ID_FOR_SRP"], pool.id.split("_")[1]
-    identity = hashlib.sha256(f"{pool_name}{name}:{password}".encode()).digest()
-    scramble, multiplier = number(padded(big_a), padded(big_b)), number(padded(N), padded(G))
-    x = number(padded(int(challenge["SALT"], 16)), identity)
-    shared = pow(big_b - multiplier * pow(G, x, N), own + scramble * x, N)
-    key = hmac.digest(hmac.digest(padded(scramble), padded(shared), "sha256"), INFO + b"\x01", "sha256")[:16]
-    block, at = challenge["SECRET_BLOCK"], "Sat Nov 21 07:00:00 UTC 2026"
-    signature = hmac.digest(key, f"{pool_name}{name}".encode() + base64.b64decode(block) + at.encode(), "sha256")
     answer = pool.cognito.respond_to_auth_challenge(
         ClientId=pool.client,
         ChallengeName="PASSWORD_VERIFIER",
-        ChallengeResponses={
-            "USERNAME": name,
-            "PASSWORD_CLAIM_SECRET_BLOCK": block,
-            "TIMESTAMP": at,
-            "PASSWORD_CLAIM_SIGNATURE": base64.b64encode(signature).decode(),
-        },
+        ChallengeResponses=proof.responses(pool.id, password, challenge, datetime(2026, 11, 21, 7, tzinfo=UTC)),
     )
     result: dict[str, Any] = answer["AuthenticationResult"]
     return result
-
-
-def number(*parts: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(b"".join(parts)).digest(), "big")
 
 
 def test_srp_lets_the_right_password_in_and_no_other(pool: Pool) -> None:

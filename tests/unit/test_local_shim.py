@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from aistratus.client.srp import G, N, padded
 from aistratus.local.shim import dynamodb, s3
-from aistratus.local.shim.cognito_srp import G, N, begin, padded
+from aistratus.local.shim.cognito_srp import begin
 from aistratus.local.shim.patching import MotoChanged, add, wrap
 from aistratus.local.shim.policy_evaluation import ALLOWED, DENIED, NOT_ALLOWED, Request, decide
 from aistratus.local.strict.rule import Delays

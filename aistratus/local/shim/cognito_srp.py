@@ -3,6 +3,7 @@
 moto answers any signature with tokens. The exchange is SRP-6a over the 3072-bit group of RFC 5054 with SHA-256;
 Cognito's own parts are the identity (pool name + user id + ":"), HKDF with the info "Caldera Derived Key", and a
 signature over pool name, user id, secret block and timestamp. Clients such as pycognito and amplify implement it.
+Group and hashes are our client's, which `tests/unit/test_client_ways_in.py` holds against pycognito's figures.
 """
 
 from __future__ import annotations
@@ -12,31 +13,13 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from moto.cognitoidp.exceptions import InvalidParameterException, NotAuthorizedError
 from moto.cognitoidp.models import AuthFlow, CognitoIdpBackend
 
+from aistratus.client.srp import G, N, hashed, padded, signing_key
 from aistratus.local.shim.patching import wrap
-
-N: Final = int(
-    "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74"
-    "020BBEA63B139B22514A08798E3404DDEF9519B3CD3A431B302B0A6DF25F1437"
-    "4FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED"
-    "EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF05"
-    "98DA48361C55D39A69163FA8FD24CF5F83655D23DCA3AD961C62F356208552BB"
-    "9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B"
-    "E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF695581718"
-    "3995497CEA956AE515D2261898FA051015728E5A8AAAC42DAD33170D04507A33"
-    "A85521ABDF1CBA64ECFB850458DBEF0A8AEA71575D060C7DB3970F85A6E1E4C7"
-    "ABF5AE8CDB0933D71E8C94E04A25619DCEE3D2261AD2EE6BF12FFA06D98A0864"
-    "D87602733EC86A64521F2B18177B200CBBE117577A615D6C770988C0BAD946E2"
-    "08E24FA074E5AB3143DB5BFCE0FD108E4B82D120A93AD2CAFFFFFFFFFFFFFFFF",
-    16,
-)
-"""The prime of the 3072-bit group, https://www.rfc-editor.org/rfc/rfc5054#appendix-A and RFC 3526 section 5."""
-G: Final = 2
-INFO: Final = b"Caldera Derived Key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,33 +40,21 @@ def mend() -> None:
     _answer(exchanges)
 
 
-def padded(number: int) -> bytes:
-    """A number as Cognito hashes it: whole bytes, with a zero in front where it would read as negative."""
-    text = f"{number:x}"
-    text = "0" + text if len(text) % 2 else text
-    return bytes.fromhex("00" + text if text[0] in "89abcdef" else text)
-
-
-def _hash(*parts: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(b"".join(parts)).digest(), "big")
-
-
 def begin(pool_name: str, user_id: str, password: str, salt: int, big_a: int) -> Exchange:
     """Answers a client's A with a B. The verifier is made from the password, which moto keeps in the clear."""
     identity = hashlib.sha256(f"{pool_name}{user_id}:{password}".encode()).digest()
-    verifier = pow(G, _hash(padded(salt), identity), N)
+    verifier = pow(G, hashed(padded(salt), identity), N)
     b = secrets.randbelow(N - 1) + 1
-    multiplier = _hash(padded(N), padded(G))
+    multiplier = hashed(padded(N), padded(G))
     big_b = (multiplier * verifier + pow(G, b, N)) % N
     return Exchange(pool_name=pool_name, user_id=user_id, big_a=big_a, b=b, big_b=big_b, verifier=verifier)
 
 
 def signature(exchange: Exchange, secret_block: bytes, timestamp: str) -> str:
     """What a client that knows the password sends as PASSWORD_CLAIM_SIGNATURE."""
-    scramble = _hash(padded(exchange.big_a), padded(exchange.big_b))
+    scramble = hashed(padded(exchange.big_a), padded(exchange.big_b))
     shared = pow(exchange.big_a * pow(exchange.verifier, scramble, N), exchange.b, N)
-    extracted = hmac.digest(padded(scramble), padded(shared), "sha256")
-    key = hmac.digest(extracted, INFO + b"\x01", "sha256")[:16]
+    key = signing_key(scramble, shared)
     message = exchange.pool_name.encode() + exchange.user_id.encode() + secret_block + timestamp.encode()
     return base64.b64encode(hmac.digest(key, message, "sha256")).decode()
 
