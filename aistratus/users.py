@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from aistratus.client.signin import STRENGTH
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Absent, Failure, UsageError, error_code, error_message
 
@@ -162,6 +163,8 @@ def _told(error: Exception, name: str) -> Failure | None:
                 f"Cognito can't mail the invitation to {name}: {error_message(error).rstrip('.')}",
                 todo="--no-mail takes a first password from you instead",
             )
-        case "InvalidPasswordException" | "InvalidParameterException":
+        case "InvalidPasswordException":
+            return UsageError(f"the first password of {name} needs {STRENGTH}", todo="choose another one")
+        case "InvalidParameterException":
             return UsageError(error_message(error).rstrip("."))
     return None

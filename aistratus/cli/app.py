@@ -112,6 +112,7 @@ def made(*, yes: bool = False, quiet: bool = False, verbose: bool = False, **giv
             ended=_ended,
             asks=lambda settings: not _embedded(settings),
             keeps_tokens=_keeps_tokens,
+            mailbox=_mailbox,
         ),
     )
 
@@ -243,6 +244,8 @@ def _value(arguments: list[str], option: str) -> str | None:
 def _defaults() -> dict[str, Any]:
     """The embedded cloud's env answers with the demo model unless the settings name another, and lets SSH in from here.
 
+    Its node is a process of this machine, so the one address that is let in is the loopback interface's, which nobody
+    else has. Without a rule SSH would have no way to a node that is meant to be reached like one on AWS.
     With AWS_ENDPOINT_URL the env isn't embedded, but whoever points `local` at an endpoint means such a cloud too.
     """
     from aistratus.local.sshd import PORT, user
@@ -261,6 +264,14 @@ def _keeps_tokens(settings: Settings) -> str:
     if _embedded(settings):
         return ""
     return f"env {settings.env!r} lives in an AWS account, and whoever sees its token is you for as long as it lasts"
+
+
+def _mailbox(settings: Settings) -> Path | None:
+    if not _embedded(settings):
+        return None
+    from aistratus.local import process
+
+    return process.state_directory() / process.MAILBOX
 
 
 def _access(settings: Settings, start: bool) -> Access | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -88,6 +89,8 @@ def up(
             _wait_until_ready(session, outcome)
     seconds = session.clock.now() - begun
     after_up(session, outcome.changes, seconds, show.people(options))
+    if "node_key" in _there(outcome):
+        _note_key(session, used=True)
     if options.json:
         show.report(session, "up", outcome.changes, seconds=seconds)
     _conclude_up(session, outcome, seconds)
@@ -172,7 +175,10 @@ def down(
             run = Run(session.stack, session.cloud.fresh(), session.ledger, session.clock, session.stop, ticker)
             outcome = run.down(found, keep_data=keep_data)
     seconds = session.clock.now() - begun
-    spent = after_down(session, records, console) if outcome.ok and not outcome.interrupted else None
+    spent = None
+    if outcome.ok and not outcome.interrupted:
+        spent = after_down(session, records, console)
+        _note_key(session, used=False)
     if options.json:
         show.report(session, "down", outcome.changes, seconds=seconds, leftovers=outcome.left, spent=spent)
     if outcome.interrupted:
@@ -302,6 +308,15 @@ def _saved(session: Session, outcome: Outcome) -> str:
     each = hourly(None if month is None else month / HOURS_A_MONTH)
     what = " and ".join(sorted(change.key for change in paid))
     return f"{what}: gone; an hour of it cost {each} (AWS's list price in {quotes.region}, without tax and traffic)"
+
+
+def _note_key(session: Session, *, used: bool) -> None:
+    """Notes that the env has this machine's key, or takes the key away when no env of that name has it any more."""
+    from aistratus.node import keys
+
+    place = f"{session.cloud.account}-{session.cloud.region}"
+    with suppress(OSError):  # it is no reason to fail after all is done
+        (keys.taken if used else keys.given_back)(session.settings.env, place)
 
 
 def _is_cut_off(session: Session, outcome: Outcome) -> bool:

@@ -48,7 +48,7 @@ def logs(
         _about(options, request, minutes or A_DAY_MIN)
         return
     if source is None:
-        raise UsageError("which log?", todo="name router, api or worker, or a request with --request")
+        raise UsageError("no log is named", todo="name router, api or worker, or a request with --request")
     session = open_session(options)
     group = _group(session, source)
     since = int((time.time() - (minutes or AN_HOUR_MIN) * 60) * 1000)

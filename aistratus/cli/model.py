@@ -167,7 +167,7 @@ def _document(model: Stored, fits: list[str]) -> dict[str, Any]:
 
 
 def _is_url(source: str) -> bool:
-    return source.startswith(("https://", "http://"))
+    return "://" in source
 
 
 @contextmanager

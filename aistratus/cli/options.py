@@ -45,6 +45,8 @@ class Embedded:
     """Ends the env's cloud after `down`, if it has one of its own; tells whether it did."""
     keeps_tokens: Callable[[Settings], str]
     """Why no token of this env may be printed; empty where nothing but this machine believes it."""
+    mailbox: Callable[[Settings], Path | None]
+    """The file in which the mails lie that the env's cloud doesn't send; `None` where it sends them."""
     asks: Callable[[Settings], bool]
     """Is a question in place before `up` and `down`? Not where nothing costs money and nothing outlives the machine."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aistratus.cli.options import Options
-from aistratus.core.errors import Failure
+from aistratus.core.errors import Absent, Failure
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
@@ -79,8 +79,8 @@ def smoke(
 ) -> None:
     """Tests the whole chain with one prompt: sign-in, health, reply, queue.
 
-    Each stage is shown with its seconds. Exits with 1 as soon as one fails or time runs out; the prompt is then
-    cancelled.
+    Each stage is shown with its seconds. Exits with 1 as soon as one fails or time runs out, and the prompt is then
+    cancelled; with 6 where the env isn't up.
     """
     from aistratus.cli import show
     from aistratus.cli.session import open_session
@@ -153,6 +153,8 @@ class Chain:
             what, ok = work(), True
         except TimeIsUp:
             what, ok = "the time is up", False
+        except Absent:
+            raise  # there is no chain that could be broken
         except ClientError as error:
             what, ok = str(error).rstrip("."), False
         except Exception as error:  # noqa: BLE001 - whatever breaks the chain is what this test is to tell

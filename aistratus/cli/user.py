@@ -51,7 +51,7 @@ def add(
     operator: Annotated[bool, typer.Option("--operator", help="Also allow stopping and resizing the node")] = False,
     again: Annotated[bool, typer.Option("--again", help="Send an existing user another first password")] = False,
 ) -> None:
-    """Adds a user: Cognito mails them a first password, which they replace when they first sign in."""
+    """Adds a user, who is mailed a first password and replaces it when they first sign in."""
     from aistratus import users
     from aistratus.cli import show
     from aistratus.cli.hidden import new_password
@@ -75,13 +75,15 @@ def add(
         users.promote(session.cloud, pool, name)
     member = users.find(users.members(session.cloud, pool), name)
     invitation = open_door(session).place.invitation
+    unsent = options.embedded.mailbox(session.settings) if options.embedded and not no_mail else None
     if options.json:
-        content = {"user": asdict(member), "mailed": not no_mail, "invitation": invitation}
+        content = {"user": asdict(member), "mailed": not no_mail and not unsent, "invitation": invitation}
         show.emit({"env": session.settings.env, **content})
         return
     how = "has the first password that you have just given" if no_mail else f"gets a mail at {member.email}"
+    how = f"has a first password, in a mail to {member.email} that isn't sent but lies in {unsent}" if unsent else how
     console = show.results(options)
-    console.print(f"{member.name} {how}, good for seven days", markup=False)
+    console.print(f"{member.name} {how}; it is good for seven days", markup=False)
     console.print("what they type, with or without an AWS account; it holds no secret:", markup=False)
     console.print(f"    aistratus login --invitation {invitation}", markup=False)
 

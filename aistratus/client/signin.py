@@ -24,11 +24,13 @@ RENEW_BEFORE_S: Final = 120.0
 _REJECTED: Final = frozenset({"NotAuthorizedException", "UserNotFoundException", "UserNotConfirmedException"})
 _TELLING: Final = re.compile("Temporary password has expired|User is disabled|Password attempts exceeded")
 """Cognito's own words for a refusal that isn't about a wrong password."""
+STRENGTH: Final = "12 characters, with upper and lower case, digits and signs"
+"""What a password needs (`UserPool.password_min`, `password_needs`); Cognito names just what one lacks first."""
 _SAID: Final = {
     "PasswordResetRequiredException": "the password must be reset first, on the page that `aistratus login` opens",
     "CodeMismatchException": "the code is not right",
     "ExpiredCodeException": "the code has expired; sign in again for another one",
-    "InvalidPasswordException": "the new password needs 12 characters, with upper and lower case, digits and signs",
+    "InvalidPasswordException": f"the new password needs {STRENGTH}",
     "TooManyRequestsException": "there were too many tries; wait a few minutes",
     "LimitExceededException": "there were too many tries; wait a few minutes",
     "TooManyFailedAttemptsException": "there were too many tries; wait a few minutes",

@@ -17,6 +17,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -48,6 +49,9 @@ SAME_PROCESS_S: Final = 1.0
 RECORD: Final = "cloud.json"
 LOG: Final = "cloud.log"
 LOCK: Final = "cloud.lock"
+MAILBOX: Final = "mail.jsonl"
+OF_ITS_LIFE: Final = ("functions", "nodes")
+"""Folders of what runs in a cloud: code and files that are nobody's any more when it has ended."""
 STOP: Final = "aistratus local stop"
 
 
@@ -202,6 +206,8 @@ def stop(state_dir: Path | None = None) -> bool:
         was_alive = record.alive()
         if was_alive:
             _end(record)
+        for name in OF_ITS_LIFE:
+            shutil.rmtree(directory / name, ignore_errors=True)
         (directory / RECORD).unlink(missing_ok=True)
         return was_alive
 

@@ -112,7 +112,7 @@ def _read(path: Path) -> Any:
     try:
         return GGUFReader(path)
     except Exception as error:  # the reader raises whatever its parser stumbles over; each means the same to us
-        raise ModelRefused(f"the model file {path.name} is damaged or truncated ({type(error).__name__})") from error
+        raise ModelRefused(f"the model file {path.name} is damaged or truncated") from error
 
 
 def _head(path: Path) -> bytes:

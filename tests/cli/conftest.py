@@ -64,6 +64,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     last = person.run("down")
     assert "0 resources left, €0.00 a month" in last.out, last.words
     assert "this stack cost" in last.out, last.words
+    left = [path for place in (".local/share/aistratus/keys/local.*", ".local/state/aistratus/local/functions/*")
+            for path in person.home.glob(place)]  # fmt: skip
+    assert left == [], "neither the node's key nor the code of functions outlives them"
     assert "it wasn't running" in person.run("local", "stop").out
 
 

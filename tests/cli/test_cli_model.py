@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fastjsonschema
 import pytest
-from cli_parts import ROOT
+from cli_parts import ROOT, Person
 from conftest import Built
 from documents import MODEL_ADDED, MODEL_CHOSEN, MODELS
 
@@ -41,7 +41,7 @@ def test_a_model_is_added_and_chosen_and_the_settings_own_comes_back(built: Buil
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (DEMO[:-1000], "is damaged or truncated"),
+        (DEMO[:-1000], "is damaged or truncated; take another file"),
         (b"GGUF\1\0\0\0" + DEMO[8:], "has GGUF version 1, but the engine reads 2 and 3"),
         (b"<html>", "is not a GGUF file"),
     ],
@@ -52,6 +52,11 @@ def test_what_the_engine_could_not_load_is_never_uploaded(
     (tmp_path / "bad.gguf").write_bytes(content)
     said = built.person.run("model", "add", str(tmp_path / "bad.gguf"))
     assert said.code == 2 and told in said.err and "Traceback" not in said.words
+
+
+def test_an_address_that_is_not_https_is_no_file(person: Person) -> None:
+    said = person.run("model", "add", "ftp://example.com/model.gguf")
+    assert (said.code, "ftp://example.com/model.gguf isn't an https address" in said.err) == (2, True)
 
 
 def test_a_model_that_is_too_large_is_refused_with_what_would_do() -> None:

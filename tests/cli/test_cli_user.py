@@ -27,7 +27,7 @@ def test_a_user_is_invited_promoted_and_removed_and_no_password_is_shown(built: 
     (mail,) = mails(person, "ann@example.com")
     password = mail.rpartition("password is ")[2].rstrip(".")
     assert added.code == 0
-    assert "ann@example.com gets a mail" in added.out
+    assert "in a mail to ann@example.com that isn't sent but lies in " in added.out and "mail.jsonl" in added.out
 
     again = person.run("user", "add", "ann@example.com")
     assert (again.code, "there is a user 'ann@example.com' already" in again.err) == (1, True)
@@ -50,6 +50,7 @@ def test_a_user_is_invited_promoted_and_removed_and_no_password_is_shown(built: 
 def test_a_first_password_that_is_piped_in_is_told_nowhere(built: Built) -> None:
     refused = built.person.run("user", "add", "bob", "--no-mail", typed="short-1A\n")
     assert (refused.code, "short-1A" in refused.words) == (2, False)
+    assert "the first password of bob needs 12 characters, with upper and lower case, digits and signs" in refused.err
     added = built.person.run("user", "add", "bob", "--no-mail", "--operator", typed=f"{FIRST}\n")
     assert (added.code, FIRST in added.words) == (0, False)
     again = built.person.run("user", "add", "bob", "--no-mail", "--again", typed=f"{FIRST}8\n")

@@ -105,6 +105,28 @@ def test_no_private_part_is_published(pool: Pool) -> None:
     assert set(key) == {"kty", "n", "e", "kid", "use", "alg"}
 
 
+@pytest.mark.parametrize(
+    ("password", "lacks"),
+    [
+        ("Short-1", "Password not long enough"),
+        ("CORRECT-HORSE-7", "Password must have lowercase characters"),
+        ("correct-horse-7", "Password must have uppercase characters"),
+        ("Correct-horse-s", "Password must have numeric characters"),
+        ("Correct0horse07", "Password must have symbol characters"),
+    ],
+)
+def test_a_weak_password_is_refused_with_what_it_lacks_first(
+    connect: Connect, embedded_cloud: Running, password: str, lacks: str
+) -> None:
+    cognito = connect("cognito-idp")
+    switches = {f"Require{need}": True for need in ("Lowercase", "Uppercase", "Numbers", "Symbols")}
+    policies = {"PasswordPolicy": {"MinimumLength": 12, **switches}}
+    pool = cognito.create_user_pool(PoolName=unique(), Policies=policies)["UserPool"]["Id"]
+    with pytest.raises(cognito.exceptions.InvalidPasswordException) as refusal:
+        cognito.admin_create_user(UserPoolId=pool, Username="bob", MessageAction="SUPPRESS", TemporaryPassword=password)
+    assert refusal.value.response["Error"]["Message"] == f"Password did not conform with policy: {lacks}"
+
+
 def test_a_flow_that_the_client_does_not_allow_is_refused(pool: Pool) -> None:
     assert (
         refused(

@@ -42,9 +42,10 @@ def start(program: Program, argument: str) -> None:
 
 def resize(program: Program, argument: str) -> None:
     """/resize TYPE"""
-    if not SHAPES.fullmatch(argument):
-        raise Failure("the type is missing" if not argument else f"{argument!r} is no type", todo="/resize cpu or gpu")
     node = program.wanted.settings().node
+    if not SHAPES.fullmatch(argument):
+        why = f"there is no type {argument!r}" if argument else "the type is missing"
+        raise Failure(why, todo=f"/resize takes cpu, gpu, or one of the settings' types: {', '.join(node.types)}")
     shape = {"cpu": node.cpu_type, "gpu": node.gpu_types[0] if node.gpu_types else argument}.get(argument, argument)
     _ask_api(program, lambda: program.api().change_node("resize", shape))
     program.screen.say(f"the node changes to {shape}; a question in hand is given back and answered after that")

@@ -1,16 +1,17 @@
 """Users that an administrator adds: a first password that meets the policy, in a mail, and invitations sent again.
 
-moto sends nothing, takes any first password, and makes another user where an invitation is to be sent again. The mail
-lies in `mail.jsonl`, in the words that Cognito uses unless the pool has others.
+moto sends nothing, doesn't say what a password lacks, takes any first one, and makes another user where an invitation
+is to be sent again. The mail lies in `mail.jsonl`, in the words that Cognito uses unless the pool has others.
 https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_AdminCreateUser.html
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any, Final
 
-from moto.cognitoidp.exceptions import InvalidParameterException
+from moto.cognitoidp.exceptions import InvalidParameterException, InvalidPasswordException
 from moto.cognitoidp.models import CognitoIdpBackend, CognitoIdpUser, UserStatus
 from moto.core.exceptions import JsonRESTError
 
@@ -29,7 +30,36 @@ class UnsupportedUserState(JsonRESTError):
         super().__init__("UnsupportedUserStateException", f"Resend not possible. {status} status is not supported.")
 
 
+class PasswordDoesNotConform(JsonRESTError):
+    """400: Cognito names the first thing that lacks."""
+
+    def __init__(self, lacks: str) -> None:
+        super().__init__("InvalidPasswordException", f"Password did not conform with policy: {lacks}")
+
+
+def _lacks(policy: dict[str, Any], password: str) -> str:
+    """What a password that was refused lacks, in Cognito's words."""
+    if len(password) < policy.get("MinimumLength", 8):
+        return "Password not long enough"
+    for need, there, word in (
+        ("RequireLowercase", "[a-z]", "lowercase"),
+        ("RequireUppercase", "[A-Z]", "uppercase"),
+        ("RequireNumbers", "[0-9]", "numeric"),
+    ):
+        if policy.get(need) and not re.search(there, password):
+            return f"Password must have {word} characters"
+    return "Password must have symbol characters"
+
+
 def mend(cloud: Cloud) -> None:
+    @wrap(CognitoIdpBackend, "_validate_password")
+    def validate_password(original: Any, backend: CognitoIdpBackend, user_pool_id: str, password: str) -> None:
+        try:
+            original(backend, user_pool_id, password)
+        except InvalidPasswordException:
+            policies = backend.describe_user_pool(user_pool_id).extended_config.get("Policies") or {}
+            raise PasswordDoesNotConform(_lacks(policies.get("PasswordPolicy") or {}, password)) from None
+
     @wrap(CognitoIdpBackend, "admin_create_user")
     def admin_create_user(
         original: Any,

@@ -22,6 +22,7 @@ from moto.sns.models import SNSBackend, Subscription, Topic, sns_backends
 from moto.sns.responses import SNSResponse
 
 from aistratus.local.gateway.permission import may_invoke
+from aistratus.local.process import MAILBOX
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
 from aistratus.local.shim.policy_evaluation import ALLOWED, Request, decide
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 SNS: Final = "sns.amazonaws.com"
 PENDING: Final = "PendingConfirmation"
 """What stands in a listing where the ARN will be."""
-MAILBOX: Final = "mail.jsonl"
 
 
 def mend(cloud: Cloud) -> None:
