@@ -20,7 +20,7 @@ from aistratus.settings_load import load
 
 REGION = "eu-central-1"
 PRICES = packaged()
-README = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
+PAGE = " ".join((Path(__file__).parents[2] / "aistratus" / "costs" / "README.md").read_text("utf-8").split())
 TABLES = (TAKES, METERED, FREE)
 
 
@@ -66,7 +66,7 @@ def test_a_stopped_stack_costs_at_most_three_euros_a_month(region: str) -> None:
     assert 0 < listed - given <= 3, {key: idle for key, idle in lines.items() if idle}
     if region == "eu-central-1":
         told = f"€{listed:.2f} a month idle at list prices in {region}. Of that AWS gives €{given:.2f} away"
-        assert told in README and f"€{listed - given:.2f} on the bill" in README
+        assert told in PAGE and f"€{listed - given:.2f} on the bill" in PAGE
 
 
 def test_the_volume_is_what_a_stopped_node_costs() -> None:
