@@ -7,6 +7,7 @@ commands that we answer. The end is SIGTERM or SIGINT: children first, then the 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -42,10 +43,13 @@ CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": 
 """Any pair is accepted; the names are there so that no real key is ever picked up by mistake."""
 CHILDREN_WITHIN_S: Final = 0.6
 """What functions and workers get to end by themselves; the whole process is to end within a second."""
+GARBAGE_AFTER: Final = 50_000
+"""Objects that requests make before garbage is looked for; a request makes some thousands."""
 
 
 def serve(*, state_dir: Path, port: int = 0, strict: bool = False) -> int:
     """Runs the embedded cloud in this process until a signal ends it; gives back the exit code."""
+    gc.disable()  # until all is loaded: it stays, and looking through it again and again is a third of a start
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
     os.umask(0o077)
@@ -62,7 +66,7 @@ def serve(*, state_dir: Path, port: int = 0, strict: bool = False) -> int:
     parts = _build(front_socket, _listen(0), state_dir, strict)
     _announce(parts, state_dir, strict)
     log.info("endpoint %s, gateway %s, pid %d", parts.endpoint, parts.gateway, os.getpid())
-    threading.Thread(target=_warm, args=(parts.cloud,), daemon=True, name="warm").start()
+    threading.Thread(target=_warm_up, args=(parts.cloud,), daemon=True, name="warm").start()
     ending.wait()
     _end(parts, state_dir)
     return 0
@@ -98,7 +102,9 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
     for name in [name for name in os.environ if name.startswith(("AWS_", "MOTO_"))]:
         del os.environ[name]
     os.environ.update(moto_environment(state_dir))
+    from aistratus.local.loading import read_lazily
 
+    read_lazily()
     from aistratus.local.call_log import PATH as CALLS
     from aistratus.local.call_log import CallLog
     from aistratus.local.dispatch import Dispatcher
@@ -195,6 +201,16 @@ def _announce(parts: Parts, state_dir: Path, strict: bool) -> None:
             version=__version__,
         ),
     )
+
+
+def _warm_up(cloud: Cloud) -> None:
+    """Loads the rest, and from then on garbage is looked for, in what requests make."""
+    try:
+        _warm(cloud)
+    finally:
+        gc.freeze()
+        gc.set_threshold(GARBAGE_AFTER, 10, 20)
+        gc.enable()
 
 
 def _warm(cloud: Cloud) -> None:

@@ -236,3 +236,15 @@ def test_new_user_data_is_what_the_next_start_reads(connect: Connect) -> None:
     ec2.start_instances(InstanceIds=[instance_id])
     starts(connect, group, 1)
     assert instance_state(connect, instance_id) == "running"
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("region", "eu-central-1"), ("availability-zone", "eu-central-1a"), ("availability-zone-id", "euc1-az2")],
+)
+def test_the_region_offers_its_own_instance_types(connect: Connect, kind: str, place: str) -> None:
+    pages = connect("ec2").get_paginator("describe_instance_type_offerings").paginate(LocationType=kind)
+    found = [one for page in pages for one in page["InstanceTypeOfferings"]]
+    assert {one["LocationType"] for one in found} == {kind}
+    assert all(one["Location"].startswith(("eu-central-1", "euc1-")) for one in found)
+    assert (place, "t3.small") in {(one["Location"], one["InstanceType"]) for one in found}
