@@ -17,6 +17,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from botocore.exceptions import ClientError
+
 from aistratus import wire
 from aistratus.cloud import Cloud
 from aistratus.core.errors import error_code
@@ -93,7 +95,7 @@ def read(dynamodb: Any, table: str, since_ms: int, now_ms: int | None = None) ->
     keys = dict.fromkeys([*marks, *_days(since_ms - DAY_MS, now_ms)])
     try:
         items = dict(_items(dynamodb, table, list(keys)))
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) in NO_TABLE:
             return None
         raise
@@ -265,6 +267,6 @@ def put_back(aws: Cloud, signs: Iterable[Sign], now_ms: int) -> None:
             continue
         try:
             aws.dynamodb.update_item(TableName=table, **sign.update())
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) != "ConditionalCheckFailedException":
                 raise

@@ -11,8 +11,11 @@ Source: https://docs.aws.amazon.com/cognito/latest/developerguide/how-to-create-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+
+from botocore.exceptions import ClientError
 
 from aistratus.client.signin import STRENGTH
 from aistratus.cloud import Cloud
@@ -60,10 +63,8 @@ def invite(aws: Cloud, pool: str, name: str, email: str | None, password: str | 
         if password is None
         else {"MessageAction": "SUPPRESS", "TemporaryPassword": password}
     )
-    try:
+    with _refusals(name):
         aws.cognito_idp.admin_create_user(UserPoolId=pool, Username=name, UserAttributes=attributes, **how)
-    except Exception as error:
-        raise _told(error, name) or error from error
 
 
 def invite_again(aws: Cloud, pool: str, name: str) -> None:
@@ -73,10 +74,8 @@ def invite_again(aws: Cloud, pool: str, name: str) -> None:
         Absent: there is no such user.
         Failure: the user has signed in already, or no mail can be sent.
     """
-    try:
+    with _refusals(name):
         aws.cognito_idp.admin_create_user(UserPoolId=pool, Username=name, MessageAction="RESEND")
-    except Exception as error:
-        raise _told(error, name) or error from error
 
 
 def give_first_password(aws: Cloud, pool: str, name: str, password: str) -> None:
@@ -86,10 +85,8 @@ def give_first_password(aws: Cloud, pool: str, name: str, password: str) -> None
         UsageError: the password isn't one that Cognito takes.
         Absent: there is no such user.
     """
-    try:
+    with _refusals(name):
         aws.cognito_idp.admin_set_user_password(UserPoolId=pool, Username=name, Password=password, Permanent=False)
-    except Exception as error:
-        raise _told(error, name) or error from error
 
 
 def promote(aws: Cloud, pool: str, name: str) -> None:
@@ -98,10 +95,8 @@ def promote(aws: Cloud, pool: str, name: str) -> None:
     Raises:
         Absent: there is no such user.
     """
-    try:
+    with _refusals(name):
         aws.cognito_idp.admin_add_user_to_group(UserPoolId=pool, Username=name, GroupName=OPERATORS)
-    except Exception as error:
-        raise _told(error, name) or error from error
 
 
 def remove(aws: Cloud, pool: str, name: str) -> None:
@@ -110,10 +105,8 @@ def remove(aws: Cloud, pool: str, name: str) -> None:
     Raises:
         Absent: there is no such user.
     """
-    try:
+    with _refusals(name):
         aws.cognito_idp.admin_delete_user(UserPoolId=pool, Username=name)
-    except Exception as error:
-        raise _told(error, name) or error from error
 
 
 def find(there: list[Member], name: str) -> Member:
@@ -149,8 +142,20 @@ def _absent(name: str) -> Absent:
     return Absent(f"there is no user {name!r}", todo="`aistratus user list` shows those that there are")
 
 
-def _told(error: Exception, name: str) -> Failure | None:
-    """Cognito's refusals as sentences; `None` for what isn't about this user."""
+@contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """Turns Cognito's refusals into sentences; an error that isn't about this user is raised as it is."""
+    try:
+        yield
+    except ClientError as error:
+        failure = _sentence(error, name)
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def _sentence(error: ClientError, name: str) -> Failure | None:
+    """Cognito's refusal as a sentence; `None` for what isn't about this user."""
     match error_code(error):
         case "UserNotFoundException":
             return _absent(name)

@@ -54,7 +54,7 @@ def check(options: Options, limit_eur: Decimal | None, *, kill: bool) -> int:
         found = _look(options, settings)
     except Failure as failure:
         raise Unknown(failure.what, todo=failure.todo) from failure
-    except Exception as error:
+    except Exception as error:  # cron is told "unknown" and why, whatever went wrong: never 0 for a guess
         from aistratus.explain import explain
 
         told = explain(error, profile=options.profile)

@@ -152,10 +152,12 @@ def _midnight(day: date) -> int:
 
 def _counted(session: Session, records: Records) -> Counted:
     """The budget's own figure of this month. Describing a budget is free."""
+    from botocore.exceptions import ClientError
+
     aws = session.cloud
     try:
         answer = aws.budgets.describe_budget(AccountId=aws.account, BudgetName=aws.name("monthly"))
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) != "NotFoundException":
             raise
         return Counted()

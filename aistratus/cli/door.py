@@ -39,7 +39,7 @@ def knock(options: Options) -> Door:
 
     try:
         return open_door(open_session(options))
-    except Exception as error:
+    except Exception as error:  # every way in which no AWS credentials can be had; `explain` tells them apart
         from aistratus.explain import explain
 
         failure = explain(error, profile=options.profile)

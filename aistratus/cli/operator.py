@@ -148,7 +148,7 @@ class OperatorSignIn:
     def sign_in(self) -> Tokens:
         try:
             return self._sign_in()
-        except Exception as error:
+        except Exception as error:  # a sign-in wraps AWS's error or lets it through; all but "gone" go on
             cause = error.__cause__ if isinstance(error, SignInError) else error
             if cause is None or error_code(cause) not in GONE:
                 raise

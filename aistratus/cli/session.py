@@ -175,7 +175,7 @@ def _caller(clients: Clients, clock: RealClock) -> dict[str, Any]:
         try:
             caller: dict[str, Any] = once.get_caller_identity()
             return caller
-        except Exception as error:
+        except Exception as error:  # sorted out below: a blip is tried again, all else goes on as it is
             if isinstance(error, (ConnectionError, ReadTimeoutError)):
                 # A second try tells a blip from an address where nobody is.
                 if unreached:

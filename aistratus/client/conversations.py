@@ -301,7 +301,7 @@ class Archive:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
-            except BaseException:
+            except BaseException:  # Ctrl-C too: half a transaction must not stay open
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")

@@ -95,7 +95,7 @@ def _within(ask: Callable[[], T]) -> T | None:
     def run() -> None:
         try:
             answers.append(ask())
-        except Exception:  # noqa: BLE001 - see above
+        except Exception:  # noqa: BLE001 - a keyring is a plug-in and may raise anything; there is a fallback
             answers.append(None)
 
     thread = threading.Thread(target=run, name="keyring", daemon=True)

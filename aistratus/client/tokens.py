@@ -97,7 +97,7 @@ class TokenStore:
                 target.flush()
                 os.fsync(target.fileno())
             beside.replace(path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no half-written file with tokens stays behind
             beside.unlink(missing_ok=True)
             raise
 

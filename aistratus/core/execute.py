@@ -207,7 +207,7 @@ class Run:
         self.observe(event)
         try:
             result = work()
-        except Exception:
+        except Exception:  # whatever it was, the line on the screen has to end; the error goes on as it is
             self.observe(replace(event, phase="failed", seconds=self.clock.now() - start))
             raise
         seconds = self.clock.now() - start

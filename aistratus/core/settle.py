@@ -88,7 +88,7 @@ def settle(wait: Wait, call: Callable[..., T], *, clock: Clock, **arguments: Any
     while True:
         try:
             return call(**arguments)
-        except Exception as error:
+        except Exception as error:  # the core knows no service's exceptions: the wait tells by their codes
             if not wait.forgives(error):
                 raise
             if next(pauses, StopIteration) is StopIteration:
@@ -107,7 +107,7 @@ def until(wait: Wait, probe: Callable[[], T | None], *, clock: Clock) -> T:
     while True:
         try:
             seen = probe()
-        except Exception as error:
+        except Exception as error:  # as in `settle`
             if not wait.forgives(error):
                 raise
             seen = None

@@ -230,7 +230,8 @@ class Guarded:
         except NotImplementedError as gap:
             return self._missing(environ, service, str(gap))
         except Exception:
-            # moto's own mistake, or a request that it can't digest. It would fail again, hence not a 500.
+            # moto's own mistake, or a request that it can't digest: it may raise anything. It would fail again, hence
+            # not a 500.
             log.exception("%s %s %s failed", service, environ["REQUEST_METHOD"], environ.get("PATH_INFO"))
             message = "the embedded cloud failed on this call; see its log"
             return Answer(*error_answer(environ, service, 501, "InternalFailure", message))

@@ -225,7 +225,7 @@ class Node:
         note = self._note(None)
         try:
             self._serve(configuration, note)
-        except Exception:
+        except Exception:  # the thread's last line: without it a failed node would just be silent
             log.exception("node %s failed", self.facts.instance_id)
             note.line("the node failed; the embedded cloud's log has the reason")
         finally:

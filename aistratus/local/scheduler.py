@@ -97,15 +97,15 @@ class Scheduler:
     def _call(self, entry: Entry, due: float) -> None:
         try:
             entry.call(due)
-        except Exception:
-            log.exception("%s could not be carried out", entry.arn)  # the others still are
+        except Exception:  # whatever a target raises: the entries after it are still carried out
+            log.exception("%s could not be carried out", entry.arn)
 
     def _look_until_ended(self) -> None:
         while not self._ending.wait(LOOK_EVERY_S):
             try:
                 self.look()
-            except Exception:
-                log.exception("the scheduler could not look")  # and looks again
+            except Exception:  # a clock that ends in silence would be worse; the next look may succeed
+                log.exception("the scheduler could not look")
 
     def _entries(self) -> list[Entry]:
         """Everything that is enabled; read under the services' locks, called without them."""

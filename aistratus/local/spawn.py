@@ -86,7 +86,7 @@ def start(
             start_new_session=True,
             bufsize=0,
         ).result()
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the half-made environment is taken back, whatever ended it
         os.close(write_end)
         shared.api.close_mailbox(mailbox)
         raise

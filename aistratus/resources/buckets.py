@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import diff
 from aistratus.core.errors import Failure, Stranger, UsageError, error_code
@@ -125,7 +127,7 @@ def find_bucket(aws: Cloud, want: Bucket) -> Found | None:
             lambda: _read(aws, "get_bucket_lifecycle_configuration", name),
             lambda: _read(aws, "get_bucket_policy", name),
         )
-    except Exception as error:
+    except ClientError as error:
         # The listing shows deleted buckets for a while, and what the ledger names may be somebody else's by now.
         if error_code(error) in NO_BUCKET or (recorded and name not in buckets(aws)):
             return None
@@ -207,7 +209,7 @@ def _create_bucket(aws: Cloud, want: Bucket) -> Found:
             Bucket=name,
             CreateBucketConfiguration={**place, "Tags": tag_list(aws.tags(want.key))},
         )
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) != "BucketAlreadyExists":
             raise
         raise Stranger(

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+from botocore.exceptions import ClientError
+
 from aistratus.core.errors import error_code
 
 
@@ -18,7 +20,7 @@ def unless_gone(absent: Collection[str], call: Callable[..., Any], /, **params: 
     """What `call(**params)` answers, or `None` if it fails with one of the codes that mean "not there"."""
     try:
         return call(**params)
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) not in absent:
             raise
         return None

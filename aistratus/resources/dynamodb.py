@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.diff import diff
 from aistratus.core.errors import Failure, error_code, error_message
@@ -115,7 +117,7 @@ def remove_table(aws: Cloud, have: Found) -> None:
     name = have.ids["name"]
     try:
         unless_gone(GONE, settle, wait=TABLE_FREE, call=_delete, clock=aws.clock, aws=aws, name=name)
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) == "ValidationException" and "rotect" in error_message(error):
             raise Failure(
                 f"the table {name!r} is protected against deletion",
@@ -181,7 +183,7 @@ def _repair_ttl(aws: Cloud, want: Table, wrong: str | None) -> None:
         if wrong is not None:
             _set_ttl(aws, want, wrong, enabled=False)
         _set_ttl(aws, want, str(want.ttl_attribute), enabled=True)
-    except Exception as error:
+    except ClientError as error:
         if TTL_MODIFIED not in error_message(error):
             raise
         raise Failure(
@@ -194,7 +196,7 @@ def _set_ttl(aws: Cloud, want: Table, attribute: str, *, enabled: bool) -> None:
     specification = {"Enabled": enabled, "AttributeName": attribute}
     try:
         _update(aws, "update_time_to_live", want, TimeToLiveSpecification=specification)
-    except Exception as error:
+    except ClientError as error:
         # An earlier answer was lost: it is as it should be.
         if f"already {'enabled' if enabled else 'disabled'}" not in error_message(error):
             raise
@@ -203,7 +205,7 @@ def _set_ttl(aws: Cloud, want: Table, attribute: str, *, enabled: bool) -> None:
 def _delete(aws: Cloud, name: str) -> None:
     try:
         aws.dynamodb.delete_table(TableName=name)
-    except Exception as error:
+    except ClientError as error:
         if not TABLE_NAME_FREE.forgives(error):  # it is being deleted
             raise
 

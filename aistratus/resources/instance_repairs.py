@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure, error_code
 from aistratus.core.resource import Found
@@ -99,7 +101,7 @@ def _grow(aws: Cloud, identity: str, gib: int) -> None:
         return  # not attached yet: reading back waits for it
     try:
         write(aws, "modify_volume", VolumeId=volume["VolumeId"], Size=gib)
-    except Exception as error:
+    except ClientError as error:
         # Refused because an earlier call, whose answer got lost, has done it: then the volume has the size.
         again = VOLUMES.by_id(aws, volume["VolumeId"])
         refused = error_code(error) in ("IncorrectModificationState", "VolumeModificationRateExceeded")

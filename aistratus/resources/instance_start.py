@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure, error_code
 from aistratus.core.resource import Found
@@ -57,7 +59,7 @@ def start_first(aws: Cloud, want: Instance, look: Callable[[Cloud], Found | None
                 ClientToken=_token(aws, want.key, params, [*former, str(attempt)]),
                 **params,
             )
-        except Exception as error:
+        except ClientError as error:
             # The record of the instance that went before is lost, and EC2 still remembers its token.
             if error_code(error) != "IdempotentInstanceTerminated":
                 raise

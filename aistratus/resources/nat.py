@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.errors import Failure, Unsettled, error_code
 from aistratus.core.resource import Found, Ref, Resource, reconciles
@@ -118,7 +120,7 @@ def ensure_address(aws: Cloud, want: ElasticIp, have: Found | None, changes: fro
                 Domain="vpc",
                 TagSpecifications=tag_specifications(aws, want.key, "elastic-ip"),
             )
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) != "AddressLimitExceeded":
                 raise
             raise Failure(

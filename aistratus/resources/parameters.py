@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure, error_code
 from aistratus.core.ledger import Parameter
@@ -68,7 +70,7 @@ class SsmStore:
                 Tier="Standard",
                 Tags=tag_list(self._aws.tags(key)),
             )
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) != "ParameterAlreadyExists":
                 raise
             return False

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.errors import error_code, error_message
 from aistratus.core.resource import Found, Ref, Resource, reconciles
@@ -57,7 +59,7 @@ def drop_domain(aws: Cloud, pool: str, prefix: str) -> None:
     """
     try:
         unless_gone(GONE, lambda: change(aws, aws.cognito_idp.delete_user_pool_domain, UserPoolId=pool, Domain=prefix))
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) != "InvalidParameterException" or "No such domain" not in error_message(error):
             raise
 

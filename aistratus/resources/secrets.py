@@ -15,6 +15,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import PROJECT, Cloud, await_match
 from aistratus.core.diff import diff
 from aistratus.core.errors import error_code
@@ -95,7 +97,7 @@ def remove_secret(aws: Cloud, have: Found) -> None:
     delete = aws.secretsmanager.delete_secret
     try:
         delete(SecretId=arn, ForceDeleteWithoutRecovery=True)
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) != SCHEDULED:
             raise
         # Scheduled already: documented as fine, but not for every state that a deletion passes through.

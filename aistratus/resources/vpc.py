@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from botocore.exceptions import ClientError
+
 from aistratus.cloud import Cloud, await_match
 from aistratus.core.errors import Failure, error_code
 from aistratus.core.resource import Found, Ref, Resource, reconciles
@@ -287,7 +289,7 @@ def _attached(thing: Thing) -> list[str]:
 def _attach(aws: Cloud, want: InternetGateway, identity: str) -> None:
     try:
         write(aws, "attach_internet_gateway", InternetGatewayId=identity, VpcId=want.vpc)
-    except Exception as error:
+    except ClientError as error:
         # Either an earlier answer got lost, or another gateway holds our VPC: then the error says which.
         thing = GATEWAYS.by_id(aws, identity)
         if error_code(error) != "Resource.AlreadyAssociated" or thing is None or want.vpc not in _attached(thing):

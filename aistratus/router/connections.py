@@ -121,7 +121,7 @@ class Connections:
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
             answer = Answer(response.status, response.read())
-        except BaseException:
+        except BaseException:  # whatever breaks it off: a half-read answer would spoil the connection for the next call
             connection.close()
             raise
         if not response.will_close:

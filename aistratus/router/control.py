@@ -212,7 +212,9 @@ class Control:
     def _described(self, ec2: Any, identity: str, deadline: Deadline) -> Mapping[str, Any] | None:
         try:
             answer = self._call(ec2.describe_instances, deadline, InstanceIds=[identity])
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # EC2's client is boto3's, which isn't imported here; `_refused` sorts its errors out
             if code_of(error) in GONE:
                 return None
             raise self._refused(error) from error
@@ -223,7 +225,7 @@ class Control:
     def _asked(self, call: Callable[..., Any], deadline: Deadline, instance: Mapping[str, Any]) -> None:
         try:
             self._call(call, deadline, InstanceIds=[instance["InstanceId"]])
-        except Exception as error:
+        except Exception as error:  # as above
             if code_of(error) == RACED:  # it changed between the look and the call
                 raise problems.conflict("The node is just changing its state; ask again in a moment.") from error
             raise self._refused(error) from error

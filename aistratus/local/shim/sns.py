@@ -184,7 +184,7 @@ def _invoke(subscription: Subscription, message: str, message_id: str, subject: 
         event = json.dumps({"Records": [_record(subscription, message, message_id, subject)]})
         backend.invoke(name, next(iter(qualifier), None), event, {}, {})
     except Exception:
-        # Whoever publishes isn't told: SNS answers before it delivers.
+        # Whatever the delivery raises, the publisher isn't told: SNS answers before it delivers.
         log.warning("%s couldn't be delivered to %s", message_id, subscription.endpoint, exc_info=True)
 
 
