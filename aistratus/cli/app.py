@@ -216,14 +216,15 @@ def tell(error: Exception, arguments: list[str]) -> int:
         from aistratus.explain import explain
 
         failure = explain(error, profile=_value(arguments, "--profile"))
-    print(f"aistratus: {failure}", file=sys.stderr)
+    todo = _same_env(failure.todo, arguments)
+    print(f"aistratus: {failure.what}{f'; {todo}' if todo else ''}", file=sys.stderr)
     asked_for_json = "json" in (_value(arguments, "--output"), os.environ.get("AISTRATUS_OUTPUT"))
     if asked_for_json and not failure.reported:
         import json
 
         content: dict[str, Any] = {
             "schema": 1,
-            "error": {"kind": failure.kind, "what": failure.what, "todo": failure.todo},
+            "error": {"kind": failure.kind, "what": failure.what, "todo": todo},
         }
         try:
             print(json.dumps(content), flush=True)
@@ -232,6 +233,12 @@ def tell(error: Exception, arguments: list[str]) -> int:
         except OSError:
             _say_no_more(sys.stdout)  # the sentence is out, and there is no place for the document
     return failure.exit_code
+
+
+def _same_env(todo: str, arguments: list[str]) -> str:
+    """Commands in a hint as they are to be typed for the env that this call has named."""
+    env = _value(arguments, "--env")
+    return todo.replace("`aistratus ", f"`aistratus --env {env} ") if env else todo
 
 
 def _value(arguments: list[str], option: str) -> str | None:

@@ -71,6 +71,10 @@ def idle(options: Options, currency: Currency) -> None:
     console.print(f"{'at list prices':<{NAME}} {told(total):>10}", markup=False)
     for item, amount in sorted(free.items(), key=lambda line: -line[1]):
         console.print(f"{'given away: ' + ' '.join(item):<{NAME}} {'−' + plain(amount, sign):>10}", markup=False)
+    if total is None:
+        show.people(options).print(
+            "`aistratus cost prices --refresh` asks AWS's price list, which is free, for what is unknown", markup=False
+        )
     if total is not None:
         left = "on the bill unless used up elsewhere"
         console.print(f"{left:<{NAME}} {plain(total / rate - saved, sign):>10}", markup=False)

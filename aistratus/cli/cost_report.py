@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aistratus import spending, wire
-from aistratus.core.errors import Failure, UsageError, error_code
+from aistratus.core.errors import Absent, Failure, UsageError, error_code
 from aistratus.costs import billed as bills
 from aistratus.costs import meter
 from aistratus.costs.billed import Billed
@@ -80,6 +80,7 @@ def gather(session: Session, *, since: date | None, currency: Currency, ask: boo
         ask: ask Cost Explorer, which costs $0.01.
 
     Raises:
+        Absent: nobody knows the env.
         Failure: there is nothing to count by.
     """
     now_ms = int(time.time() * 1000)
@@ -117,6 +118,7 @@ def look(session: Session, since_ms: int, now_ms: int) -> Records:
     """The record from a moment on, with what EC2 says of now; of an env that is down, what this machine has kept.
 
     Raises:
+        Absent: there is no record, neither in a table nor on this machine.
         Failure: nobody has ever written down what the env's resources cost.
     """
     aws = session.cloud
@@ -124,7 +126,7 @@ def look(session: Session, since_ms: int, now_ms: int) -> Records:
     if records is None:
         earlier = spending.kept(spending.archive(aws), now_ms)
         if earlier is None:
-            raise Failure(f"nothing is known of what env {aws.env!r} has cost", todo="`aistratus up` begins its record")
+            raise Absent(f"nothing is known of what env {aws.env!r} has cost", todo="`aistratus up` begins its record")
         return earlier
     if records.tariff.now is None:
         raise Failure("nobody has written down what the env's resources cost", todo="`aistratus up` does")

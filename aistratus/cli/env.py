@@ -35,6 +35,8 @@ def list_envs(context: typer.Context) -> None:
         return
     for name in names:
         print(name)
+    if not names:
+        show.people(options).print("there is none here; `aistratus up` builds one", markup=False)
 
 
 @app.command("show")

@@ -382,7 +382,8 @@ def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> 
     console.print(f"[bold]{document['env']}[/] is {document['state']}{age}")
     if document["state"] == "absent":
         if not told:
-            console.print("`aistratus up` builds it")
+            named = f" --env {options.env}" if options.env else ""
+            console.print(f"`aistratus{named} up` builds it", markup=False)
         return
     if options.quiet:
         return

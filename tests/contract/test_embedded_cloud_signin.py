@@ -127,6 +127,12 @@ def test_a_weak_password_is_refused_with_what_it_lacks_first(
     assert refusal.value.response["Error"]["Message"] == f"Password did not conform with policy: {lacks}"
 
 
+def test_an_address_that_is_none_is_refused(pool: Pool) -> None:
+    attributes = [{"Name": "email", "Value": "ann"}]
+    with pytest.raises(pool.cognito.exceptions.InvalidParameterException, match="Invalid email address format"):
+        pool.cognito.admin_create_user(UserPoolId=pool.id, Username="ann@example.org", UserAttributes=attributes)
+
+
 def test_a_flow_that_the_client_does_not_allow_is_refused(pool: Pool) -> None:
     assert (
         refused(

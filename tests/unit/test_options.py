@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aistratus.cli.app import tell
 from aistratus.cli.options import SWITCHES, WITH_VALUE, in_order
+from aistratus.core.errors import Absent
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,11 @@ def test_no_help_text_is_swallowed_as_markup() -> None:
             yield from helps(below)
 
     assert [text for text in helps(typer.main.get_command(app)) if re.search(r"\[[a-z#/@]", text)] == []
+
+
+def test_a_hint_means_the_env_that_the_call_has_named(capsys: pytest.CaptureFixture[str]) -> None:
+    absent = Absent("env 'dev' isn't up", todo="`aistratus up` builds it")
+    assert tell(absent, in_order(["smoke", "-edev"])) == 6
+    assert capsys.readouterr().err == "aistratus: env 'dev' isn't up; `aistratus --env dev up` builds it\n"
+    tell(absent, in_order(["smoke"]))
+    assert capsys.readouterr().err.endswith("; `aistratus up` builds it\n")

@@ -23,6 +23,10 @@ SUBJECT: Final = "Your temporary password"
 TEXT: Final = "Your username is {username} and temporary password is {####}."
 
 
+ADDRESS: Final = r"[^@\s]+@[^@\s]+\.[^@\s.]+"
+"""What Cognito takes for an address, or nearly: it doesn't tell more."""
+
+
 class UnsupportedUserState(JsonRESTError):
     """400: who has signed in needs no invitation."""
 
@@ -81,6 +85,8 @@ def mend(cloud: Cloud) -> None:
             user.password = password
         else:
             address = {entry["Name"]: entry["Value"] for entry in attributes or []}.get("email")
+            if address and not re.fullmatch(ADDRESS, address):
+                raise InvalidParameterException("Invalid email address format.")
             aliases = backend.describe_user_pool(user_pool_id).extended_config.get("UsernameAttributes")
             if message_action != "SUPPRESS" and not address and not aliases:
                 raise InvalidParameterException("User does not have an email address or a phone number to deliver to.")
