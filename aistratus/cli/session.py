@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from aistratus.cli.options import Options
 from aistratus.cloud import Clients, Cloud, Identity
 from aistratus.core.errors import Absent, Interrupted, Locked, UsageError
-from aistratus.core.ledger import Holder, Ledger, Lock
+from aistratus.core.ledger import Ledger
+from aistratus.core.lock import Holder, Lock
 from aistratus.core.settle import RealClock, Wait
 from aistratus.node.bootstrap import Model
 from aistratus.policies import Names

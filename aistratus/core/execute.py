@@ -21,6 +21,7 @@ from typing import Any, Literal
 from aistratus.core.errors import Failure, Interrupted, NeedsReplacement
 from aistratus.core.graph import Graph, Stack, Walked, reverse, walk
 from aistratus.core.ledger import Ledger
+from aistratus.core.lock import LOCK
 from aistratus.core.plan import Action, Change, Plan, Survey, compare, deletions
 from aistratus.core.resource import Found, Resource, kinds, reconciler
 from aistratus.core.settle import Clock
@@ -148,7 +149,7 @@ class Run:
         changes = self._seen_again(changes, left)
         if not left:
             still = {line.key for line in changes if line.action != "delete"}
-            keep = {self.ledger.name(key) for key in still} | {self.ledger.name("lock")}
+            keep = {self.ledger.name(key) for key in still} | {self.ledger.name(LOCK)}
             self.ledger.store.delete([name for name in self.ledger.everything() if name not in keep])
         return Outcome((*changes, *strays, *swept), left=tuple(left), unlisted=tuple(unlisted))
 

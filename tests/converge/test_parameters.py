@@ -12,7 +12,8 @@ import pytest
 
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure, Locked
-from aistratus.core.ledger import Holder, Ledger, Lock, Parameter
+from aistratus.core.ledger import Ledger, Parameter
+from aistratus.core.lock import Holder, Lock
 from aistratus.resources.parameters import SsmStore
 
 NOW = 1_800_000_000.0

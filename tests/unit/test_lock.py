@@ -16,7 +16,8 @@ from aistratus.cli.options import Options
 from aistratus.cli.session import LOCK_LASTS_S, Session
 from aistratus.core.errors import Interrupted, Locked
 from aistratus.core.execute import Outcome
-from aistratus.core.ledger import Holder, Ledger, Lock
+from aistratus.core.ledger import Ledger
+from aistratus.core.lock import Holder, Lock
 from aistratus.core.settle import RealClock
 
 HOUR = 3600.0
