@@ -1,4 +1,4 @@
-"""`aistratus model`: which model answers; added, looked through, chosen while the node runs."""
+"""`aistratus model`: which model answers; added, looked through, chosen while the node runs, removed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from urllib.parse import urlsplit
 import typer
 
 from aistratus.cli.options import Group, Options
-from aistratus.core.errors import Failure, UsageError
+from aistratus.core.errors import Failure, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aistratus.cli.session import Session
+    from aistratus.node.bootstrap import Model
     from aistratus.node.models import Stored
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="The models: add one, look through them, choose one.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="The models: add, list, choose, remove.")
 
 CHUNK = 1 << 20
 
@@ -55,6 +56,7 @@ def add(
         room = _room(session, console, session.settings.node.types)
         models.require_room(model, room)
         console.print(f"into the bucket, unless it is there already: {max(1, model.size >> 20)} MiB …")
+        before = models.kept_as(session.cloud, _bucket(session), model.sha256)
         sent = models.upload(session.cloud, _bucket(session), path, model)
     fits = models.fitting(model, room)
     if options.json:
@@ -63,6 +65,10 @@ def add(
     there = "" if sent else " (it was in the bucket already)"
     result = show.results(options)
     result.print(f"{model.name} is kept{there}; it fits on {', '.join(fits)}", markup=False)
+    if before is not None and before.name != model.name:
+        result.print(f"the same bytes were kept as {before.name}: that name is gone", markup=False)
+    if model.sha256 == _own(session).sha256:
+        result.print(f"they are the settings' own model's, and answer as {_own(session).name}", markup=False)
     result.print(f"`aistratus model use {model.name}` makes it answer", markup=False)
 
 
@@ -89,7 +95,9 @@ def list_(context: typer.Context) -> None:
         mark = "*" if entry["in_use"] else " "
         fits = ", ".join(entry["fits"]) or "nothing that settings allow"
         line = f"{mark} {entry['name']}  {entry['sha256'][:12]}  {entry['size'] >> 20} MiB, needs {entry['needed_mib']}"
-        console.print(f"{line}, fits on {fits}", markup=False)
+        alias = entry["in_use"] and entry["name"] != beat.get("model")
+        same = f"; it answers as {beat.get('model')}, which has the same bytes" if alias else ""
+        console.print(f"{line}, fits on {fits}{same}", markup=False)
     if not listed:
         console.print("none was added; `aistratus model add FILE` adds one")
     if now and not any(entry["in_use"] for entry in listed):
@@ -125,13 +133,52 @@ def use(
     if awake:
         show.people(options).print(f"the worker checks and loads {label} …", markup=False)
         with ending_gently(session):
-            models.await_taken(session.cloud, model.sha256 if model else _own(session), since)
+            models.await_taken(session.cloud, model.sha256 if model else _own(session).sha256, since)
     if options.json:
         sha256 = model.sha256 if model else None
         show.emit({"env": session.settings.env, "model": label if model else None, "sha256": sha256, "answers": awake})
         return
     told = "answers now" if awake else "will answer when the node is awake again"
-    show.results(options).print(f"{label} {told}", markup=False)
+    alias = model is not None and model.sha256 == _own(session).sha256
+    same = f", as {_own(session).name}: it is the settings' own, which has the same bytes" if alias else ""
+    show.results(options).print(f"{label} {told}{same}", markup=False)
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name, or how its SHA-256 begins")],
+) -> None:
+    """Takes a model out of the bucket, at once and for good, and says what that frees.
+
+    Never the one that answers, or will when the node wakes. At a terminal it asks (`--yes` doesn't).
+    """
+    from aistratus.cli import show
+    from aistratus.cli.session import open_session
+    from aistratus.node import models
+
+    options: Options = context.obj
+    session = open_session(options)
+    bucket = _bucket(session)
+    if name == models.SETTINGS:
+        raise UsageError("the model that settings name isn't removed", todo="[model] in aistratus.toml names it")
+    model = models.the_one(models.stored(session.cloud, bucket), name)
+    shared = model.sha256 in (_own(session).sha256, models.shipped_with(session.cloud, bucket))
+    if not shared:
+        models.require_unused(session.cloud, model)
+    size = f"{max(1, model.size >> 20)} MiB"
+    question = f"Remove the model {model.name} ({size}) from env {session.settings.env!r}? Its file goes for good."
+    if not show.confirm(question, options):
+        raise Interrupted("nothing was removed")
+    freed = models.remove(session.cloud, bucket, model, with_bytes=not shared)
+    if options.json:
+        told = {"name": model.name, "sha256": model.sha256}
+        show.emit({"env": session.settings.env, "removed": told, "freed": freed})
+        return
+    what = f"its {freed / (1 << 20):.1f} MiB in the bucket are free"
+    if shared:
+        what = "its bytes stay, because the settings' own model has the same"
+    show.results(options).print(f"{model.name} is removed; {what}", markup=False)
 
 
 def _room(session: Session, console: Console, types: tuple[str, ...]) -> dict[str, int]:
@@ -144,11 +191,11 @@ def _room(session: Session, console: Console, types: tuple[str, ...]) -> dict[st
     return room
 
 
-def _own(session: Session) -> str:
-    """The hash of the model that settings name."""
+def _own(session: Session) -> Model:
+    """The model that settings name."""
     from aistratus.cli.session import shipped
 
-    return shipped(session.settings).model.sha256
+    return shipped(session.settings).model
 
 
 def _bucket(session: Session) -> str:

@@ -152,7 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         front = self.server.front
-        body = self._body()
+        try:
+            body = self._body()
+        except (ConnectionError, ValueError):  # the client died in the middle of its request, which AWS never sees whole
+            self.close_connection = True
+            return
         number = front.number(self._operation(body))
         chosen = [fault for fault in front.faults if fault.takes(number)]
         for fault in chosen:
@@ -186,12 +190,17 @@ class _Handler(BaseHTTPRequestHandler):
             return b"".join(iter(self._chunk, b""))
         if self.headers.get("Expect", "").lower() == "100-continue":
             pass  # http.server has answered it already
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return self._read(int(self.headers.get("Content-Length") or 0))
 
     def _chunk(self) -> bytes:
-        size = int(self.rfile.readline().split(b";")[0], 16)
-        data = self.rfile.read(size)
+        data = self._read(int(self.rfile.readline().split(b";")[0], 16))
         self.rfile.readline()
+        return data
+
+    def _read(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) != size:
+            raise ConnectionError("the client went away in the middle of its request")
         return data
 
     def _environ(self) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from aistratus import wire
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Absent, Failure, UsageError, error_code
 from aistratus.core.settle import Wait, until
+from aistratus.node.bootstrap import MANIFEST_KEY
 from aistratus.node.lifecycle import BUILD_IT
-from aistratus.node.resize import fresh, heartbeat
+from aistratus.node.resize import fresh, heartbeat, table_item
+from aistratus.resources.buckets import delete_versions
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.objects import NO_OBJECT
 
@@ -185,6 +187,11 @@ def stored(aws: Cloud, bucket: str) -> list[Stored]:
     return sorted((model for model in found if model is not None), key=lambda model: -model.added)
 
 
+def kept_as(aws: Cloud, bucket: str, sha256: str) -> Stored | None:
+    """What the bucket says of these bytes, if they were added before; they have one name at a time."""
+    return _described(aws, bucket, f"{wire.MODELS}{sha256}.json")
+
+
 def _described(aws: Cloud, bucket: str, key: str) -> Stored | None:
     """What a description says; `None` for one that isn't ours, or went away."""
     place = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": aws.account}
@@ -206,6 +213,58 @@ def pick(models: list[Stored], word: str) -> Stored:
             return model
     names = ", ".join(model.name for model in models) or "none"
     raise UsageError(f"there is no model {word!r}; there are: {names}", todo="`aistratus model add FILE` adds one")
+
+
+def the_one(models: list[Stored], word: str) -> Stored:
+    """`pick` for what can't be undone: a name that two models have is refused.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    named = [model for model in models if model.name == word]
+    if len(named) > 1:
+        hashes = ", ".join(model.sha256[:12] for model in named)
+        raise UsageError(
+            f"{len(named)} models are named {word!r}", todo=f"say which by how its SHA-256 begins: {hashes}"
+        )
+    return pick(models, word)
+
+
+def shipped_with(aws: Cloud, bucket: str) -> str:
+    """The hash of the model that the node's manifest names; empty where there is no manifest."""
+    place = {"Bucket": bucket, "Key": MANIFEST_KEY, "ExpectedBucketOwner": aws.account}
+    got = unless_gone(NO_OBJECT, aws.s3.get_object, **place)
+    return "" if got is None else str(json.loads(got["Body"].read())["model"]["sha256"])
+
+
+def require_unused(aws: Cloud, model: Stored) -> None:
+    """Refuses what answers now, or will when the node is awake again.
+
+    Raises:
+        UsageError: and why.
+    """
+    beat = heartbeat(aws)
+    chosen = table_item(aws, wire.MODEL_PK).get("sha256") == model.sha256
+    if chosen or (fresh(beat) and beat.get("model_sha256") == model.sha256):
+        does = (
+            "answers now" if fresh(beat) and beat.get("model_sha256") == model.sha256 else "is the one that was chosen"
+        )
+        raise UsageError(
+            f"{model.name} isn't removed: it {does}",
+            todo="`aistratus model use settings`, or another one, and then again",
+        )
+
+
+def remove(aws: Cloud, bucket: str, model: Stored, *, with_bytes: bool) -> int:
+    """Takes a model out of the bucket, with all its versions; gives the bytes that this frees.
+
+    The description goes last: what died before can be removed again.
+
+    Args:
+        with_bytes: its file goes too; not so if it is that of the model that the stack itself brings.
+    """
+    freed = delete_versions(aws, bucket, f"{wire.MODELS}{model.sha256}.gguf") if with_bytes else 0
+    return freed + delete_versions(aws, bucket, f"{wire.MODELS}{model.sha256}.json")
 
 
 # --- which one --------------------------------------------------------------------------------------------------------

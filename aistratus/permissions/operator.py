@@ -65,7 +65,8 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
     "model": frozenset(
         {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "s3:ListObjectsV2", "s3:HeadObject",
          "s3:GetObject", "s3:PutObject", "s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload",
-         "s3:AbortMultipartUpload", "dynamodb:GetItem", "dynamodb:UpdateItem"}
+         "s3:AbortMultipartUpload", "s3:ListObjectVersions", "s3:DeleteObjects", "dynamodb:GetItem",
+         "dynamodb:UpdateItem"}
     ),
     "cost": frozenset(
         {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:StopInstances", "dynamodb:BatchGetItem",
@@ -88,9 +89,10 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
 
 NEVER: Final[Mapping[str, frozenset[tuple[str, t.Thing]]]] = {
     "node": frozenset({("ec2:ModifyInstanceAttribute", t.SECURITY_GROUP), ("ec2:RunInstances", t.KEY_PAIR)}),
+    "model": frozenset({("s3:DeleteObject", t.OBJECT)}),
 }
 """What a command's own calls of an operation are never checked for: it changes a machine's type, not its groups, and
-starts a builder, to which no key leads."""
+starts a builder, to which no key leads. A model goes with all its versions, each by its id."""
 
 BUILDING: Final = frozenset(
     {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:DescribeImages", "ec2:DescribeInstanceAttribute",
@@ -189,7 +191,8 @@ def kind_of(operation: str) -> str | None:
 ALSO_PROVISIONING: Final = frozenset(
     {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances",
      "ec2:ModifyInstanceAttribute", "s3:HeadObject", "s3:GetObject", "s3:PutObject",
-     "s3:AbortMultipartUpload", "cognito-idp:AdminGetUser", "cognito-idp:AdminCreateUser",
+     "s3:AbortMultipartUpload", "s3:ListObjectVersions", "s3:DeleteObjects",
+     "cognito-idp:AdminGetUser", "cognito-idp:AdminCreateUser",
      "cognito-idp:AdminAddUserToGroup", "cognito-idp:AdminDeleteUser", "secretsmanager:DescribeSecret"}
 )  # fmt: skip
 """Operations of single commands that reconcilers make too."""

@@ -289,8 +289,9 @@ def _write(aws: Cloud, operation: str, bucket: str, **params: Any) -> None:
     settle(BUCKET_SETTLES, call, clock=aws.clock, Bucket=bucket, ExpectedBucketOwner=aws.account, **params)
 
 
-def delete_versions(aws: Cloud, bucket: str, key: str | None = None) -> None:
-    """Deletes every version and delete marker of the bucket, or of one object in it."""
+def delete_versions(aws: Cloud, bucket: str, key: str | None = None) -> int:
+    """Deletes every version and delete marker of the bucket, or of one object in it; gives the bytes that they had."""
+    freed = 0
     pages = aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key or "")
     for page in pages:
         versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
@@ -302,6 +303,8 @@ def delete_versions(aws: Cloud, bucket: str, key: str | None = None) -> None:
         # A page has at most 1,000 entries, and so may a deletion.
         if doomed:
             _delete_batch(aws, bucket, doomed)
+        freed += sum(int(one.get("Size", 0)) for one in versions if key is None or one["Key"] == key)
+    return freed
 
 
 def _delete_batch(aws: Cloud, bucket: str, doomed: list[dict[str, str]]) -> None:

@@ -137,6 +137,7 @@ MODEL = {
 }
 MODEL_ADDED = document(env=TEXT, model=table(**MODEL), uploaded={"type": "boolean"})
 MODEL_CHOSEN = document(env=TEXT, model=MAYBE_TEXT, sha256=MAYBE_TEXT, answers={"type": "boolean"})
+MODEL_REMOVED = document(env=TEXT, removed=table(name=TEXT, sha256=TEXT), freed=COUNT)
 MODELS = document(
     env=TEXT, answers=MAYBE_TEXT, models={"type": "array", "items": table(**MODEL, in_use={"type": "boolean"})}
 )

@@ -145,6 +145,7 @@ def _live(endpoint: str, person: Person) -> Life:
     run("model", "add", str(_demo()), "--name", "again")
     run("model", "list")
     run("model", "use", "again")
+    run("model", "remove", "again")
     run("cost", "--billed", "--usage", "--by", "conversation")
     run("cost", "prices", "--refresh")
     run("cost", "--check", "--kill", "--limit", "0.000001", code=4)

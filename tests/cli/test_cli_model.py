@@ -6,12 +6,12 @@ from pathlib import Path
 
 import fastjsonschema
 import pytest
-from cli_parts import ROOT, Person
+from cli_parts import ROOT, Person, client
 from conftest import Built
-from documents import MODEL_ADDED, MODEL_CHOSEN, MODELS
+from documents import MODEL_ADDED, MODEL_CHOSEN, MODEL_REMOVED, MODELS
 
-from aistratus.core.errors import Failure
-from aistratus.node.models import Stored, answers, fitting, require_room
+from aistratus.core.errors import Failure, UsageError
+from aistratus.node.models import Stored, answers, fitting, require_room, the_one
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -35,7 +35,34 @@ def test_a_model_is_added_and_chosen_and_the_settings_own_comes_back(built: Buil
     elsewhere = person.with_variables(AISTRATUS_NODE__GPU_TYPES='["gr6.xlarge"]').run("model", "list", "-o", "json")
     assert (elsewhere.code, elsewhere.document["models"][0]["fits"]) == (0, ["t3.small"]), elsewhere.words
     assert "eu-central-1 has no gr6.xlarge" in elsewhere.err
+    kept = person.run("model", "remove", "another")
+    assert (kept.code, "another isn't removed: it answers now" in kept.err) == (2, True)
     assert "the settings' model answers now" in person.run("model", "use", "settings").out
+
+    again = person.run("model", "add", str(file), "--name", "other").out
+    assert "the same bytes were kept as another: that name is gone" in again
+    removed = person.run("model", "remove", "other", "-o", "json")
+    fastjsonschema.validate(MODEL_REMOVED, removed.document)
+    assert removed.document["freed"] > len(DEMO), "all its versions and its description"
+    versions = client(built.endpoint, "s3").list_object_versions(Bucket=_bucket(built), Prefix="models/")
+    left = {one["Key"] for kind in ("Versions", "DeleteMarkers") for one in versions.get(kind, [])}
+    assert not [key for key in left if removed.document["removed"]["sha256"] in key]
+    assert person.run("model", "remove", "other").code == 2
+
+
+def test_the_settings_own_bytes_stay_under_whatever_name(built: Built) -> None:
+    person, file = built.person, ROOT / "aistratus" / "models" / "demo.gguf"
+    assert "answer as aistratus-demo" in person.run("model", "add", str(file), "--name", "twin").out
+    assert "; it answers as aistratus-demo, which has the same bytes" in person.run("model", "list").out
+    assert "its bytes stay" in person.run("model", "remove", "twin").out
+    assert person.run("plan").code == 0, "nothing of the stack is gone"
+    refused = person.run("model", "remove", "settings")
+    assert (refused.code, "the model that settings name isn't removed" in refused.err) == (2, True)
+
+
+def _bucket(built: Built) -> str:
+    named = client(built.endpoint, "s3").list_buckets()["Buckets"]
+    return next(str(one["Name"]) for one in named if "-local-data-" in one["Name"])
 
 
 @pytest.mark.parametrize(
@@ -73,6 +100,13 @@ def test_a_model_that_is_too_large_is_refused_with_what_would_do() -> None:
         require_room(vast, room)
     with pytest.raises(Failure, match="the region has none of the types that settings allow"):
         require_room(wide, {})
+
+
+def test_a_name_that_two_models_have_says_nothing_of_which_one_is_to_go() -> None:
+    twins = [Stored(sha256=digit * 64, name="twin", size=1, needed=1, context_tokens=1, added=0) for digit in "ab"]
+    with pytest.raises(UsageError, match=r"2 models are named 'twin'; .*a{12}, b{12}"):
+        the_one(twins, "twin")
+    assert the_one(twins, "b" * 8) is twins[1]
 
 
 def test_a_refusal_counts_only_if_it_is_of_the_model_that_is_wanted() -> None:
