@@ -60,18 +60,18 @@ def launch(context: typer.Context, transport: Way = None) -> None:
     console = show.people(options)
     began, steps = time.monotonic(), []
     with ending_gently(session):
-        thing = _awake(session, console)
+        thing, woken = _awake(session, console)
         with closing(_way(session, thing, transport, console)) as way:
             console.print(f"launching {thing['InstanceId']} by {way.name}", markup=False)
             steps = bootstrap(way, bucket=_bucket(session), region=session.names.region, told=_teller(console))
             by = way.name
         beat = _ready(session, thing, console)
         answer = _ask(session, console)
-    changed = any(step.changed for step in steps)
-    told = "the node was launched already: nothing was changed; " if not changed else "the node is launched; "
-    speed = f"{beat['tokens_per_second']:.0f} tokens a second"
+    changed = woken or any(step.changed for step in steps)
+    told = ended(steps, woken=woken)
+    speed, seconds = f"{beat['tokens_per_second']:.0f} tokens a second", time.monotonic() - began
     show.results(options).print(
-        f"{told}its worker answers with {answer['model']} ({speed} in its self-test), {time.monotonic() - began:.1f} s",
+        f"{told}; its worker answers with {answer['model']} ({speed} in its self-test), {seconds:.1f} s",
         markup=False,
     )
     if options.json:
@@ -175,17 +175,28 @@ def _running(session: Session) -> Thing:
     return lifecycle.look(session.cloud)
 
 
-def _awake(session: Session, console: Console) -> Thing:
-    """The node, started if it sleeps."""
+def ended(steps: list[Step], *, woken: bool) -> str:
+    """What a launch has changed, for people."""
+    if any(step.changed for step in steps):
+        return "the node is launched"
+    if woken:
+        return "the node was launched already: it was only started"
+    return "the node was launched already: nothing was changed"
+
+
+def _awake(session: Session, console: Console) -> tuple[Thing, bool]:
+    """The node, started if it sleeps; and whether it was."""
     from aistratus.node import lifecycle
     from aistratus.resources.instance_listing import state_of
 
     thing = lifecycle.look(session.cloud)
-    if state_of(thing) != "running":
-        console.print(f"the node is {state_of(thing)}: starting it …")
+    state = state_of(thing)
+    if state != "running":
+        does = "waiting until it runs" if state == "pending" else "starting it"
+        console.print(f"the node is {state}: {does} …")
         lifecycle.start(session.cloud, thing["InstanceId"])
         thing = lifecycle.look(session.cloud)
-    return thing
+    return thing, state not in ("running", "pending")
 
 
 def _reach(session: Session, console: Console) -> Any:

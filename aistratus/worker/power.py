@@ -133,13 +133,21 @@ class Power:
         self._worked = time.monotonic()
 
     def report(self) -> dict[str, int | None]:
-        """For the heartbeat: seconds without a job, since the worker's first start, and until the machine goes off."""
-        now, activity = time.monotonic(), self._activity
+        """For the heartbeat: seconds without a job, since the worker's first start, and until the machine goes off.
+
+        As it is now, and not at the last look: a model that is ready is told at once. While a job is in hand it is the
+        earliest moment that the machine may go off, as if the job ended now; while a model loads it isn't known.
+        """
+        now, (busy, loading) = time.monotonic(), self._look()
+        before = self._activity
+        fresh = busy or (before.loading and not loading)
+        active = now if fresh else max(before.active, min(self._worked, now))
+        activity = replace(before, active=active, busy=False, loading=loading)
         left = left_s(now, activity, self._limits)
         return {
-            "idle_s": 0 if activity.busy else int(now - activity.active),
+            "idle_s": 0 if busy else int(now - activity.active),
             "up_s": int(now - activity.began),
-            "stops_in_s": None if activity.busy or activity.loading else max(0, int(left)),
+            "stops_in_s": None if loading else max(0, int(left)),
         }
 
     def _watch(self) -> None:

@@ -17,10 +17,12 @@ from cli_parts import WITHIN_S, Person, Said, ended, program, session_plugin
 from conftest import Built
 from documents import ERROR, LAUNCH, NODE_COMMAND
 
+from aistratus.cli.node_reach import ended as launch_ended
 from aistratus.cli.node_shell import require_terminal
 from aistratus.core.errors import UsageError
 from aistratus.local import sshd
 from aistratus.node.keys import public_key
+from aistratus.node.launch import Step
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -65,6 +67,13 @@ def test_a_launch_ends_with_a_worker_that_answers_and_the_next_one_changes_nothi
     person.run("node", "ssh", 'rm -rf "$NODE_ROOT/opt/aistratus/running" && systemctl stop aistratus-worker')
     by_ssh = launched(person.run("node", "launch", "--transport", "ssh", "-o", "json"))
     assert [step["name"] for step in by_ssh["steps"] if step["changed"]] == ["service"]
+
+
+def test_a_launch_that_starts_the_machine_does_not_say_that_nothing_was_changed() -> None:
+    kept, changed = Step("model", changed=False, seconds=1), Step("model", changed=True, seconds=1)
+    assert launch_ended([kept], woken=False).endswith("nothing was changed")
+    assert launch_ended([kept], woken=True).endswith("it was only started")
+    assert launch_ended([kept, changed], woken=True) == launch_ended([changed], woken=False) == "the node is launched"
 
 
 @pytest.mark.parametrize("way", ["ssm", pytest.param("ssh", marks=with_sshd)])

@@ -175,6 +175,10 @@ def test_a_boot_starts_the_worker_of_the_manifest_and_the_next_one_leaves_it_alo
     assert not [line for line in asked if "worker.service" in line and "is-active" not in line]
     assert not [line for line in asked if ".zip" in line or ".gguf" in line]
 
+    heard: list[str] = []
+    status, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert (status, set(steps(heard).values())) == (0, {"kept"}), "a launch right after a boot changes nothing"
+
 
 def test_a_new_manifest_is_in_force_after_the_next_boot(machine: Machine) -> None:
     machine.run(machine.root / "user-data")

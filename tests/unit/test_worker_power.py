@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aistratus import wire
 from aistratus.worker.keeper import LOAD_LIMIT_S
 from aistratus.worker.log import Log
-from aistratus.worker.power import Activity, Limits, left_s
+from aistratus.worker.power import Activity, Limits, Power, left_s
 from aistratus.worker.settings import machine_type, read_settings
 from aistratus.worker.state import PowerNotes, StateFolder
 
@@ -34,6 +34,18 @@ def test_a_model_that_loads_and_a_job_in_hand_are_waited_for() -> None:
     assert left_s(901, idle, LIMITS) < 0
     assert left_s(901, Activity(began=0, active=0, loading=True), LIMITS) > 0
     assert left_s(901, Activity(began=0, active=0, busy=True), LIMITS) > 0
+
+
+def test_when_it_goes_off_is_told_as_soon_as_the_model_is_ready_and_with_a_job_in_hand(tmp_path: Path) -> None:
+    """A heartbeat is written at that moment, before the watch has looked again."""
+    log, now = Log(io.StringIO()), {"busy": False, "loading": True}
+    power = Power(
+        clients=None, table="", limits=LIMITS, notes=PowerNotes(StateFolder(tmp_path, log), ""), log=log, last_look_s=0,
+        look=lambda: (now["busy"], now["loading"]), leave=str, stay=str, off=str,
+    )  # fmt: skip
+    assert power.report()["stops_in_s"] is None
+    for now["loading"], now["busy"] in ((False, False), (False, True)):
+        assert power.report()["stops_in_s"] in (899, 900)
 
 
 def test_what_was_noted_in_this_boot_counts_and_in_no_other(tmp_path: Path) -> None:
