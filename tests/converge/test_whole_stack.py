@@ -14,6 +14,7 @@ import secrets
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -203,29 +204,47 @@ def _named(value: object) -> str:
     return getattr(value, "__name__", str(value))
 
 
-@pytest.mark.parametrize(("kind", "field"), sorted(PERTURB, key=lambda entry: (_named(entry[0]), entry[1])), ids=_named)
-def test_a_change_from_outside_is_shown_repaired_and_gone(built: Env, extras: Env, kind: type, field: str) -> None:
-    env = built if any(type(resource) is kind for resource in built.stack.resources) else extras
-    resource = perturbed(env.stack, kind, field)
-    if resource is None:
-        pytest.skip(f"the stack declares no {kind.__name__} that says anything about {field}")
-    found = reconciler(resource).find(env.cloud.fresh(), resource)
-    assert found is not None
-    PERTURB[kind, field](env.cloud, found)
+def rounds() -> list[list[tuple[type, str]]]:
+    """All changes; those of a round are of different kinds. An alias may show what a function is: each alone."""
+    of_kind: dict[type, list[tuple[type, str]]] = {}
+    for kind, field in sorted(PERTURB, key=lambda entry: (_named(entry[0]), entry[1])):
+        of_kind.setdefault(kind, []).append((kind, field))
+    alone = [[entry] for entry in of_kind.pop(Alias)]
+    return [[entry for entry in several if entry] for several in zip_longest(*of_kind.values())] + alone
 
-    planned = env.plan()
-    expected = {resource.key: {field}}
-    for key, fields in ALSO.get((kind, field), {}).items():
-        expected[key] = expected.get(key, set()) | fields
-    assert env.differences(planned) == expected
 
-    env.up(planned)
-    whole = env.stack
-    try:  # a look at these alone; that nothing else is left is seen at the end
-        env.stack = whole.only(expected)
-        assert env.differences(env.plan()) == {}
-    finally:
-        env.stack = whole
+@pytest.mark.parametrize(
+    "changed", rounds(), ids=lambda entries: f"{len(entries)} of {_named(entries[0][0])}.{entries[0][1]}"
+)
+def test_changes_from_outside_are_shown_repaired_and_gone(
+    built: Env, extras: Env, changed: list[tuple[type, str]]
+) -> None:
+    """One of each kind at once; each alone is tried in the files of the kinds, on small stacks."""
+    for env in (built, extras):
+        expected: dict[str, set[str]] = {}
+        for kind, field in changed:
+            if any(type(resource) is kind for resource in built.stack.resources) != (env is built):
+                continue
+            resource = perturbed(env.stack, kind, field)
+            if resource is None:
+                continue  # the stack declares none of this kind that says anything about this field
+            found = reconciler(resource).find(env.cloud.fresh(), resource)
+            assert found is not None
+            PERTURB[kind, field](env.cloud, found)
+            expected.setdefault(resource.key, set()).add(field)
+            for key, fields in ALSO.get((kind, field), {}).items():
+                expected[key] = expected.get(key, set()) | fields
+        if not expected:
+            continue
+        planned = env.plan()
+        assert env.differences(planned) == expected
+        env.up(planned)
+        whole = env.stack
+        try:  # a look at these alone; that nothing else is left is seen at the end
+            env.stack = whole.only(expected)
+            assert env.differences(env.plan()) == {}
+        finally:
+            env.stack = whole
 
 
 def test_after_all_these_changes_nothing_is_left_to_do(built: Env, extras: Env) -> None:
