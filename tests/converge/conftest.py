@@ -48,6 +48,13 @@ def engine(aws: Cloud, meter: Meter) -> Engine:
     return Engine(aws, meter)
 
 
+@pytest.fixture(scope="module")
+def standing(endpoint: str) -> Engine:
+    """An env that a file's tests have in common: what each of them finds or makes there stays, and is as declared."""
+    meter = Meter()
+    return Engine(cloud(endpoint, env=f"t{secrets.token_hex(4)}", meter=meter), meter)
+
+
 @pytest.fixture
 def another_env(endpoint: str) -> Callable[[str], Cloud]:
     """Makes a cloud for an env of the given name in the same account."""

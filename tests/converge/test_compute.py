@@ -103,13 +103,13 @@ def test_up_makes_the_node_as_described_and_up_again_changes_nothing(aws: Cloud,
 
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
-def test_a_change_from_outside_is_shown_and_repaired(engine: Engine, kind: type, field: str) -> None:
-    engine.up(*stack())
-    key, found = next((c.key, c.found) for c in engine.plan(*stack()).changes if type(c.resource) is kind)
-    PERTURB[kind, field](engine.aws, found)
-    assert engine.differences(*stack()) == {key: {field}}
-    engine.up(*stack())
-    assert engine.plan(*stack()).empty
+def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
+    standing.up(*stack())
+    key, found = next((c.key, c.found) for c in standing.plan(*stack()).changes if type(c.resource) is kind)
+    PERTURB[kind, field](standing.aws, found)
+    assert standing.differences(*stack()) == {key: {field}}
+    standing.up(*stack())
+    assert standing.plan(*stack()).empty
 
 
 def test_every_mutable_field_has_a_change_from_outside() -> None:

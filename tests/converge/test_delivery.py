@@ -104,13 +104,13 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
     [entry for entry in PERTURB if entry[0] is not OidcProvider],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_change_from_outside_is_shown_and_repaired(aws: Cloud, engine: Engine, kind: type, field: str) -> None:
-    engine.up(*stack(aws))
-    key = next(resource.key for resource in stack(aws) if type(resource) is kind)
-    PERTURB[kind, field](aws, found_by_key(engine, stack(aws), key))
-    assert engine.differences(*stack(aws)) == {key: {field}}
-    engine.up(*stack(aws))
-    assert engine.plan(*stack(aws)).empty
+def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
+    standing.up(*stack(standing.aws))
+    key = next(resource.key for resource in stack(standing.aws) if type(resource) is kind)
+    PERTURB[kind, field](standing.aws, found_by_key(standing, stack(standing.aws), key))
+    assert standing.differences(*stack(standing.aws)) == {key: {field}}
+    standing.up(*stack(standing.aws))
+    assert standing.plan(*stack(standing.aws)).empty
 
 
 def test_a_lifecycle_policy_that_means_the_same_is_the_same(aws: Cloud, engine: Engine) -> None:

@@ -109,19 +109,19 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
-def test_a_change_from_outside_is_shown_and_repaired(aws: Cloud, engine: Engine, kind: type, field: str) -> None:
-    engine.up(*stack())
+def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
+    standing.up(*stack())
     key = KEYS[kind]
-    PERTURB[kind, field](aws, engine.plan(*stack()).survey.found[key])
-    differences = engine.differences(*stack())
+    PERTURB[kind, field](standing.aws, standing.plan(*stack()).survey.found[key])
+    differences = standing.differences(*stack())
     if kind is Alias and field in ALSO:
         assert differences.pop("router") == ALSO[field]["router"]
         assert field in differences.pop("router_live")
         assert differences == {}
     else:
         assert differences == {key: {field}}
-    engine.up(*stack())
-    assert engine.plan(*stack()).empty
+    standing.up(*stack())
+    assert standing.plan(*stack()).empty
 
 
 def test_new_code_is_published_and_live_moves_to_it(aws: Cloud, engine: Engine) -> None:

@@ -66,13 +66,13 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
-def test_a_change_from_outside_is_shown_and_repaired(aws: Cloud, engine: Engine, kind: type, field: str) -> None:
-    engine.up(*stack(aws))
-    key, found = next((c.key, c.found) for c in engine.plan(*stack(aws)).changes if type(c.resource) is kind)
-    PERTURB[kind, field](aws, found)
-    assert engine.differences(*stack(aws)) == {key: {field}}
-    engine.up(*stack(aws))
-    assert engine.plan(*stack(aws)).empty
+def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
+    standing.up(*stack(standing.aws))
+    key, found = next((c.key, c.found) for c in standing.plan(*stack(standing.aws)).changes if type(c.resource) is kind)
+    PERTURB[kind, field](standing.aws, found)
+    assert standing.differences(*stack(standing.aws)) == {key: {field}}
+    standing.up(*stack(standing.aws))
+    assert standing.plan(*stack(standing.aws)).empty
 
 
 def test_a_lifecycle_rule_with_more_in_it_than_ours_is_a_difference(aws: Cloud, engine: Engine) -> None:
