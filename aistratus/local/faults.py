@@ -154,7 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         front = self.server.front
         try:
             body = self._body()
-        except (ConnectionError, ValueError):  # the client died in the middle of its request, which AWS never sees whole
+        except (ConnectionError, ValueError):
+            # The client died in the middle of its request. Half of one is nothing that AWS would carry out.
             self.close_connection = True
             return
         number = front.number(self._operation(body))
