@@ -21,8 +21,8 @@ def test_the_first_up_tells_where_what_and_what_next(built: Built) -> None:
     lines = built.first_up.out.splitlines()
     assert lines[0].startswith("local in account 123456789012, eu-central-1, as ")
     assert lines[1].startswith(f"+ {built.resources} to create: ")
-    made = [line for line in lines[2:] if re.fullmatch(r"\+ \w+ +\w+ +\d+\.\d s", line)]
-    assert len(made) == built.resources, "one line for each, with seconds"
+    made = [line for line in lines[2:] if re.fullmatch(r"\+ \w+ +\w+ .+ \d+\.\d s", line)]
+    assert len(made) == built.resources, "one line for each, with what it costs and seconds"
     assert re.search(r"^API: http://127\.0\.0\.1:\d+/\w+$", built.first_up.out, re.M)
     assert lines[-1] == 'Next: aistratus chat "How do I stop the GPU?"'
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from rich.console import Console
 
-from aistratus.cli.lifecycle import _tell_of_the_way_out, left_to_do
+from aistratus.cli.outcomes import left_to_do, tell_of_the_way_out
 from aistratus.cli.session import described
 from aistratus.core.plan import Change, Plan, Survey
 from aistratus.core.resource import Found
@@ -45,6 +45,6 @@ def test_a_node_without_a_way_out_is_told_of_though_nothing_differs(gateway: boo
         found["nat_gateway"] = Found(state=stack.whole.by_key["nat_gateway"], ids={"id": "nat-1"})
     session: Any = SimpleNamespace(stack=stack)
     console = Console(file=io.StringIO(), width=200)
-    assert _tell_of_the_way_out(session, Plan((), Survey(found, {})), console)
+    assert tell_of_the_way_out(session, Plan((), Survey(found, {})), console)
     assert isinstance(console.file, io.StringIO)
     assert told in console.file.getvalue()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from test_core_execute import Memory
 
-from aistratus.cli.lifecycle import cut_short
 from aistratus.cli.options import Options
+from aistratus.cli.outcomes import cut_short
 from aistratus.cli.session import LOCK_LASTS_S, Session
 from aistratus.core.errors import Interrupted, Locked
 from aistratus.core.execute import Outcome
