@@ -235,7 +235,7 @@ def _note_key(session: Session, *, used: bool) -> None:
 
 
 def _wait_until_ready(session: Session, outcome: Outcome) -> None:
-    from aistratus.cli.status import worker_state
+    from aistratus.cli.env_state import worker_state
     from aistratus.core.settle import Wait, until
 
     node = next((change.found for change in outcome.changes if change.key == "node"), None)

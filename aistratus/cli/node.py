@@ -214,7 +214,7 @@ def status(context: typer.Context) -> None:
 def _told(session: Session, thing: Thing) -> dict[str, Any]:
     """What programs are told of the node; printed if a program asks."""
     from aistratus.cli import show
-    from aistratus.cli.status import describe_node
+    from aistratus.cli.env_state import describe_node
     from aistratus.resources.instance_listing import state_of
 
     node = describe_node(session, state_of(thing), thing["InstanceType"], thing["LaunchTime"])

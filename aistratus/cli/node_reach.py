@@ -285,7 +285,7 @@ def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
     """
     import time
 
-    from aistratus.cli.status import worker_state
+    from aistratus.cli.env_state import worker_state
     from aistratus.core.settle import until
     from aistratus.node import gpu
 

@@ -12,7 +12,7 @@ from converge_engine import ACCOUNT, REGION, Engine
 from lost_answers import lose_answers
 from perturb_sns import PERTURB
 
-from aistratus.cli.status import waits_for_a_person
+from aistratus.cli.env_state import waits_for_a_person
 from aistratus.cloud import Cloud
 from aistratus.core.errors import Stranger
 from aistratus.core.resource import Found, Ref, Resource
