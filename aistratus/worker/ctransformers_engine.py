@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from aistratus.worker.engine import EngineError, ModelSpec, Sampling
 from aistratus.worker.gpu import holds_gpu
-from aistratus.worker.preflight import check_model
+from aistratus.worker.preflight import available_memory, capped, check_model
 from aistratus.worker.processor import library, threads
 from aistratus.worker.text import clean
 
@@ -39,7 +39,11 @@ class CtransformersEngine:
 
     def __init__(self, spec: ModelSpec) -> None:
         facts = check_model(
-            Path(spec.path), sha256=spec.sha256, context_tokens=spec.context_tokens, checked=spec.checked
+            Path(spec.path),
+            sha256=spec.sha256,
+            context_tokens=spec.context_tokens,
+            checked=spec.checked,
+            memory=capped(available_memory(), spec.memory),
         )
         self._facts = facts
         self._threads = spec.threads or threads(facts.size)

@@ -34,7 +34,8 @@ class ModelSpec:
     """Which model to load, and how.
 
     `sha256` empty means unchecked; `context_tokens` 0 means the file's own, capped; `threads` 0 means chosen for
-    this machine; `checked` says that this very file has passed the pre-flight already, so that a restart is quick.
+    this machine; `checked` says that this very file has passed the pre-flight already, so that a restart is quick;
+    `memory` is what weights and context may have in bytes, 0 means as much as the machine has free.
     """
 
     engine: str
@@ -45,6 +46,7 @@ class ModelSpec:
     gpu_layers: int = 0
     echo_delay_ms: int = 0
     checked: bool = False
+    memory: int = 0
 
 
 class EngineError(RuntimeError):

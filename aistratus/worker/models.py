@@ -26,7 +26,7 @@ from aistratus.worker.clients import Clients, error_code
 from aistratus.worker.engine import ModelSpec
 from aistratus.worker.keeper import LOAD_LIMIT_S, ModelKeeper
 from aistratus.worker.log import Log
-from aistratus.worker.preflight import ModelRefused, available_memory, check_model
+from aistratus.worker.preflight import ModelRefused, available_memory, capped, check_model
 from aistratus.worker.settings import Settings
 
 READ_EVERY_S: Final = 5.0
@@ -162,6 +162,7 @@ class Models:
         if memory is not None:
             with suppress(OSError):
                 memory += Path(self._now.spec.path).stat().st_size
+        memory = capped(memory, choice.spec.memory)
         path = Path(choice.spec.path)
         try:
             if choice.spec.engine != "echo":

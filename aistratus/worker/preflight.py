@@ -164,6 +164,11 @@ def _check_memory(needed: int, available: int | None) -> None:
         )
 
 
+def capped(memory: int | None, cap: int) -> int | None:
+    """What a model may have of this memory where no more than `cap` bytes are allowed; 0 allows all of it."""
+    return memory if not cap else cap if memory is None else min(memory, cap)
+
+
 def available_memory(
     meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")
 ) -> int | None:

@@ -150,6 +150,7 @@ def read_model(environment: Mapping[str, str]) -> ModelSpec:
         threads=_number(environment, "WORKER_THREADS", 0, 0, 256),
         gpu_layers=_number(environment, "WORKER_GPU_LAYERS", 0, 0, 10_000),
         echo_delay_ms=_number(environment, "WORKER_ECHO_DELAY_MS", 0, 0, 60_000),
+        memory=_number(environment, "WORKER_MEMORY_MIB", 0, 0, 16_777_216) << 20,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import fastjsonschema
@@ -12,6 +13,9 @@ from documents import MODEL_ADDED, MODEL_CHOSEN, MODEL_REMOVED, MODELS
 
 from aistratus.core.errors import Failure, UsageError
 from aistratus.node.models import Stored, answers, fitting, require_room, the_one
+
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))  # whose models are written in a moment
+from worker_model import write_model
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -84,6 +88,15 @@ def test_what_the_engine_could_not_load_is_never_uploaded(
 def test_an_address_that_is_not_https_is_no_file(person: Person) -> None:
     said = person.run("model", "add", "ftp://example.com/model.gguf")
     assert (said.code, "ftp://example.com/model.gguf isn't an https address" in said.err) == (2, True)
+
+
+def test_a_file_that_is_too_large_for_every_type_is_never_uploaded(built: Built, tmp_path: Path) -> None:
+    """A t3.nano has 512 MiB, of which 112 are left for a model: the demo fits, these 38 MiB and their context don't."""
+    narrow = built.person.with_variables(AISTRATUS_NODE__CPU_TYPE="t3.nano", AISTRATUS_NODE__GPU_TYPES="[]")
+    file = write_model(tmp_path / "wide.gguf", dim=448, layers=5)
+    said = narrow.run("model", "add", str(file))
+    assert said.code == 1 and "and t3.nano, the widest type that settings allow, has 112 MiB for it" in said.err
+    assert "wide" not in built.person.run("model", "list").out
 
 
 def test_a_model_that_is_too_large_is_refused_with_what_would_do() -> None:

@@ -81,6 +81,26 @@ def test_a_bad_model_is_refused_with_the_reason_and_the_old_one_goes_on(
     assert rig.await_final(rig.send(rig.job()))["model"] == "demo"
 
 
+def test_a_model_that_is_too_large_for_the_memory_is_refused_before_it_is_loaded(rig: Rig, tmp_path: Path) -> None:
+    """A whole and sound file of 38 MiB where 16 are left beside what the engine needs; the demo model fits."""
+    content = write_model(tmp_path / "wide.gguf", dim=448, layers=5).read_bytes()
+    assert len(content) > 36 << 20
+    sha256 = choose(rig, content, "wide")
+    small = {"WORKER_BUCKET": BUCKET, "WORKER_MEMORY_MIB": "112"}
+    worker = rig.start(**small)
+    pid = worker.child().pid
+    told = beat(rig, model_refused="MiB of memory, but 112 MiB can be had", model_refused_sha256=sha256, state="ready")
+    assert (told["model"], worker.child().pid) == ("demo", pid)
+    assert rig.await_final(rig.send(rig.job()))["model"] == "demo"
+    assert not list((rig.folder / "state" / "models").glob("*")), "and its file is gone again"
+    worker.stop()
+    # The same by the manifest: nothing is loaded, and whoever asks is told why.
+    rig.dynamodb.put_item(TableName=rig.table, Item=wire.pack({"pk": wire.MODEL_PK, "sha256": ""}))
+    alone = rig.start(**small, WORKER_MODEL_PATH=str(tmp_path / "wide.gguf"))
+    assert "but 112 MiB can be had" in alone.await_event("model_refused")["reason"]
+    assert rig.await_final(rig.send(rig.job()))["status"] == wire.FAILED
+
+
 def test_one_that_the_engine_gives_up_makes_way_for_the_old_one(rig: Rig, tmp_path: Path) -> None:
     """Its file is whole but lacks a tensor; one that nobody has uploaded is refused as well."""
     whole = write_model(tmp_path / "wide.gguf", leave_out="blk.1.attn_norm.weight").read_bytes()
