@@ -3,17 +3,28 @@
 What decides here is what decides on AWS: the worker's `power.left_s`, the guard's `quiet.why_stop`, and the mark that
 keeps the router from waking what the budget has stopped. The world around them (EC2, the queue, who asks) is a model:
 a minute is one step, a job takes one to five of them, and whoever has asked looks again each minute, as a client does.
+
+Hypothesis decides what happens when, as a state machine whose rules are those events. Forty lives are enough for each
+commit; `SIMULATED_LIVES=500 pytest tests/unit/test_guards.py` looks longer.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from aistratus.functions import quiet
 from aistratus.worker import power
@@ -29,10 +40,10 @@ GUARDS = ("worker", "function", "budget")
 
 @dataclass
 class World:
-    """One node and everything that happens to it; `broken` is the guard that does nothing all the time."""
+    """One node and everything that happens to it; `broken` are the guards that do nothing."""
 
     idle_m: int
-    broken: str
+    broken: frozenset[str]
     run_m: int = 12 * 60
     now: int = 0
     on_since: int | None = None
@@ -72,12 +83,24 @@ class World:
         self._wake()
         self._work()
         self._switch_off()
-        if self.now % EVERY_M == 0 and self.broken != "function":
+        if self.now % EVERY_M == 0 and "function" not in self.broken:
             self._guard()
         if self.on_since is not None:
             self.spent += 1
             idle = self.now - max(self.last_job, self.on_since)
             self.longest = max(self.longest, 0 if self.busy_until is not None else idle)
+
+    def pass_time(self, minutes: int) -> None:
+        """Minute after minute; those in which the machine is off and nobody may wake it are passed at once."""
+        end = self.now + minutes
+        while self.now < end:
+            if self.on_since is None and (not self.queue or self.marked_until > self.now):
+                self.now = min(end, self.marked_until) - 1 if self.queue else end - 1
+            self.minute()
+
+    @property
+    def unanswered(self) -> int:
+        return len(self.queue) + (self.busy_until is not None)
 
     # --- the parts --------------------------------------------------------------------------------------------------
 
@@ -110,7 +133,7 @@ class World:
 
     def _switch_off(self) -> None:
         """The worker's last look lasts less than a minute: what has come by the next one keeps it awake."""
-        if self.broken == "worker" or self.hung or self.activity is None or self.on_since is None:
+        if "worker" in self.broken or self.hung or self.activity is None or self.on_since is None:
             return
         due = power.left_s(self.now * MINUTE, self.activity, self._worker_limits()) <= 0
         if self.leaving and due and not self.activity.busy and (not self.queue or self._over()):
@@ -127,7 +150,7 @@ class World:
 
     def kill(self, minutes: int) -> None:
         """The budget's killer: everything stops, and a mark keeps it so."""
-        if self.broken != "budget":
+        if "budget" not in self.broken:
             self.marked_until = self.now + minutes
             self.off()
 
@@ -142,45 +165,91 @@ class World:
         return power.Limits(idle_s=self.idle_m * MINUTE, run_s=self.run_m * MINUTE)
 
 
-def live(world: World, seed: int, days: int) -> World:
-    """Random days: bursts of prompts, crashes, hangs, and now and then the budget."""
-    chance = Random(seed)
-    for _ in range(days):
-        prompts = sorted(chance.randrange(DAY) for _ in range(chance.choice((0, 1, 3, 20, 200))))
-        crashes = {chance.randrange(DAY): chance.random() < 0.3 for _ in range(chance.choice((0, 0, 1, 5)))}
-        kill = chance.randrange(DAY) if chance.random() < 0.02 else None
-        for minute in range(DAY):
-            while prompts and prompts[0] <= minute:
-                prompts.pop(0)
-                world.ask(chance.randint(1, 5))
-            if minute in crashes:
-                world.crash(hang=crashes[minute] and world.broken != "function")
-            if minute == kill:
-                world.kill(chance.randrange(DAY))
+class Life(RuleBasedStateMachine):
+    """A hundred days, in which one guard fails at any time: the same one, or another one later."""
+
+    fails = staticmethod(lambda guard: frozenset({guard}))
+
+    @initialize(idle_m=st.sampled_from((5, 15, 60, 240)), guard=st.sampled_from(GUARDS))
+    def begin(self, idle_m: int, guard: str) -> None:
+        self.world = World(idle_m=idle_m, broken=self.fails(guard))
+
+    @rule(minutes=st.lists(st.integers(1, 5), min_size=1, max_size=40), apart=st.integers(0, 30))
+    def ask(self, minutes: list[int], apart: int) -> None:
+        for each in minutes:
+            self.world.ask(each)
+            self.world.pass_time(apart)
+
+    @rule(minutes=st.integers(1, 4) | st.integers(1, 90))
+    def pass_minutes(self, minutes: int) -> None:
+        self.world.pass_time(minutes)
+
+    @rule(days=st.integers(1, 5))
+    def pass_days(self, days: int) -> None:
+        self.world.pass_time(days * DAY)
+
+    @rule()
+    def die(self) -> None:
+        self.world.crash(hang=False)
+
+    @precondition(lambda self: "function" not in self.world.broken)
+    @rule()
+    def hang(self) -> None:
+        """The worker's own guard hangs with it, so that no other one may fail."""
+        self.world.crash(hang=True)
+
+    @rule(minutes=st.integers(0, DAY))
+    def reach_the_limit(self, minutes: int) -> None:
+        self.world.kill(minutes)
+
+    @precondition(lambda self: not self.world.hung or self.world.on_since is None)
+    @rule(guard=st.sampled_from(GUARDS))
+    def another_guard_fails(self, guard: str) -> None:
+        self.world.broken = self.fails(guard)
+
+    @invariant()
+    def is_never_on_for_an_hour_beyond_its_limit(self) -> None:
+        assert self.world.longest <= self.world.idle_m + 60, self.world.broken
+
+    @invariant()
+    def loses_no_job(self) -> None:
+        assert self.world.done + self.world.unanswered == self.world.accepted
+
+    def teardown(self) -> None:
+        """The rest of the hundred days; then nobody asks any more, what waits is answered, and it sleeps."""
+        world = self.world
+        world.pass_time(max(0, DAYS * DAY - world.now))
+        for _ in range(2 * DAY + world.accepted * 6):
+            if world.done == world.accepted:
+                break
             world.minute()
-    return world
+        assert world.done == world.accepted
+        world.pass_time(world.idle_m + 60)
+        self.is_never_on_for_an_hour_beyond_its_limit()
+        assert world.on_since is None
 
 
-@given(st.integers(0, 2**32), st.sampled_from(GUARDS), st.sampled_from((5, 15, 60, 240)))
-@settings(max_examples=8, deadline=None)
-def test_whichever_guard_fails_a_gpu_is_not_on_for_an_hour_beyond_its_limit_and_no_job_is_lost(
-    seed: int, broken: str, idle_m: int
-) -> None:
-    world = live(World(idle_m=idle_m, broken=broken), seed, DAYS)
-    assert world.longest <= idle_m + 60, (world.longest, broken)
-    for _ in range(2 * DAY + world.accepted * 6):  # nobody asks any more; what waits is answered
-        if world.done == world.accepted:
-            break
-        world.minute()
-    assert world.done == world.accepted
-    for _ in range(idle_m + 60):
-        world.minute()
-    assert world.on_since is None, "and then it sleeps"
+LIVES = int(os.environ.get("SIMULATED_LIVES", "40"))
+TestWhicheverGuardFailsNoGpuIsForgottenAndNoJobIsLost = Life.TestCase
+TestWhicheverGuardFailsNoGpuIsForgottenAndNoJobIsLost.settings = settings(
+    max_examples=LIVES, stateful_step_count=40, deadline=None
+)
+
+
+def test_the_simulation_finds_it_when_two_guards_fail() -> None:
+    """So it can fail."""
+
+    class Careless(Life):
+        fails = staticmethod(lambda guard: frozenset({"worker", "function"}))
+
+    few = settings(max_examples=20, stateful_step_count=10, deadline=None, phases=[Phase.generate], database=None)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Careless, settings=few)
 
 
 @pytest.mark.parametrize("alone", ["worker", "function"])
 def test_each_guard_stops_a_forgotten_machine_with_the_other_two_switched_off(alone: str) -> None:
-    world = World(idle_m=15, broken="function" if alone == "worker" else "worker")
+    world = World(idle_m=15, broken=frozenset({*GUARDS} - {alone}))
     world.ask(1)
     for _ in range(15 + 60 + 5):
         world.minute()
@@ -189,7 +258,7 @@ def test_each_guard_stops_a_forgotten_machine_with_the_other_two_switched_off(al
 
 def test_without_any_guard_it_would_run_for_ever() -> None:
     """The test can fail: nothing else in this world stops a machine."""
-    world = World(idle_m=15, broken="worker")
+    world = World(idle_m=15, broken=frozenset(GUARDS))
     world.ask(1)
     for _ in range(3 * DAY):
         world.now += 1
