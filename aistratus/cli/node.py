@@ -8,13 +8,15 @@ import typer
 
 from aistratus import wire
 from aistratus.cli.options import Group, Options
-from aistratus.core.errors import Interrupted
+from aistratus.core.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
     from aistratus.node.resize import Outcome
     from aistratus.node.states import Shapes
     from aistratus.resources.ec2 import Thing
+
+LEAST, MOST = wire.IDLE_MINUTES
 
 app = typer.Typer(
     cls=Group, no_args_is_help=True, help="The machine that runs the model: stop, start, resize, look at it."
@@ -126,14 +128,12 @@ def resize(
     _told(session, lifecycle.look(session.cloud))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # or -5 would be taken for an option
 def idle(
     context: typer.Context,
     minutes: Annotated[
-        int | None,
-        typer.Argument(
-            min=wire.IDLE_MINUTES[0], max=wire.IDLE_MINUTES[1], help="New limit; without it the limit is shown"
-        ),
+        str | None,
+        typer.Argument(help=f"New limit, {LEAST} to {MOST}; without it the limit is shown", metavar="MINUTES"),
     ] = None,
 ) -> None:
     """Shows or sets after how many minutes without a job the machine switches itself off; there is always a limit.
@@ -145,9 +145,10 @@ def idle(
     from aistratus.node import idle as limit
 
     options: Options = context.obj
+    wanted = None if minutes is None else _limit_of(minutes)
     session = open_session(options)
-    if minutes is not None:
-        limit.write(session.cloud, minutes, by=session.cloud.identity.arn.rpartition("/")[2])
+    if wanted is not None:
+        limit.write(session.cloud, wanted, by=session.cloud.identity.arn.rpartition("/")[2])
     live = limit.read(session.cloud)
     shown = session.settings.node.idle_minutes if live is None else live
     if options.json:
@@ -155,6 +156,17 @@ def idle(
         return
     source = " (node.idle_minutes)" if live is None else ""
     show.results(options).print(f"the node switches itself off after {shown} minutes without a job{source}")
+
+
+def _limit_of(word: str) -> int:
+    """Minutes, as somebody has typed them.
+
+    Raises:
+        UsageError: it is no number that is allowed.
+    """
+    if not (word.isascii() and word.isdigit() and len(word) < 5 and LEAST <= int(word) <= MOST):
+        raise UsageError(f"{word!r} isn't an idle limit", todo=f"name a whole number of minutes from {LEAST} to {MOST}")
+    return int(word)
 
 
 def _answer_first(session: Session, now: str, wanted: str) -> None:

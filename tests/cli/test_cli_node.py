@@ -65,8 +65,10 @@ def test_the_idle_limit_is_shown_and_set_while_the_node_runs_and_never_taken_awa
     shown = person.run("node", "idle", "-o", "json").document
     fastjsonschema.validate(IDLE, shown)
     assert (shown["idle_minutes"], shown["from_settings"]) == (720, True)
-    for wrong in ("0", "4", "721", "never"):
-        assert person.run("node", "idle", wrong).code == 2
+    for wrong in ("-5", "4", "721", "never"):
+        said = person.run("node", "idle", wrong)
+        told = f"aistratus: '{wrong}' isn't an idle limit; name a whole number of minutes from 5 to 720\n"
+        assert (said.code, said.err) == (2, told)
     said = person.run("node", "idle", "600")
     assert (said.code, said.out) == (0, "the node switches itself off after 600 minutes without a job\n")
 
