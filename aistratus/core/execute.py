@@ -176,7 +176,7 @@ class Run:
         if change.action == "replace" and change.found is not None:
             fields = ", ".join(d.field for d in change.changes if d.field in change.resource.replace_on)
             raise NeedsReplacement(
-                f"{change.key}: {fields} can only change by making it anew", todo="`aistratus up --replace` does that"
+                f"{change.key}: {fields} can only change by recreating it", todo="`aistratus up --replace` does that"
             )
         names = frozenset(difference.field for difference in change.changes)
         want = change.resource.resolve(outputs)
@@ -231,7 +231,7 @@ class Run:
         for error in walked.failed.values():
             raise error
         if walked.interrupted:
-            raise Interrupted("interrupted while removing what is to be made anew", todo="`aistratus up` continues")
+            raise Interrupted("interrupted while removing what has to be recreated", todo="`aistratus up` continues")
         for key in doomed:
             outputs.pop(key, None)
         return doomed

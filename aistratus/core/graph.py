@@ -33,12 +33,11 @@ class Stack:
         resources: what shall be there. `by_key`, `graph` and `order` are about these.
         unwanted: what the settings have switched off: it shall not be there. Its `Ref`s may lead to anything that is
             declared.
+        as_found: keys of resources that are created if they are missing, and otherwise left as they are, however they
+            differ.
 
-    Both may be given by the group that they belong to (`network`, `data` …). Groups are for people who read a plan or
-    a picture; nothing is decided by them.
-
-        as_found: keys of what is left as it is where it is there, however it differs, and only made where it is
-            missing.
+    `resources` and `unwanted` may be given by group (`network`, `data` …). Groups are for people who read a plan or a
+    picture; nothing is decided by them.
 
     Raises:
         Failure: two resources share a key, a `Ref` leads out of the stack, something wanted refers to something

@@ -106,7 +106,7 @@ def plan(stack: Stack, aws: Aws, found: Survey, *, anew: bool = False) -> Plan:
     change) must be made anew too.
 
     Args:
-        anew: what is well where it stands, but would be made elsewhere today (a field `one_of`), is to be made anew.
+        anew: also recreate what is acceptable where it is but would be made elsewhere today (a field `one_of`).
     """
     outputs = found.outputs
     changes = []
@@ -130,7 +130,7 @@ def compare(
     """The line of one resource, given the ids that its references may use.
 
     Args:
-        as_found: what is there does, however it differs: it has no more than its differences told.
+        as_found: leave what is there as it is, however it differs, and only tell its differences.
     """
     if error := found.failed.get(resource.key):
         return Change(resource, "failed", error=error)

@@ -74,11 +74,11 @@ def stays_public(stack: Stack, found: Mapping[str, Found]) -> bool:
 
 
 STAYS_PUBLIC = (
-    "the node stays in the public subnet, where the NAT gateway is of no use to it; `aistratus up --replace` makes "
-    "another one behind the gateway"
+    "the node stays in the public subnet, where the NAT gateway is of no use to it; `aistratus up --replace` "
+    "recreates it behind the gateway"
 )
-WILL_BE_CUT_OFF = "the node stands in a private subnet and will have no way out; with --replace `up` makes another one"
-CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` makes another one"
+WILL_BE_CUT_OFF = "the node stands in a private subnet and will have no way out; `up --replace` recreates it elsewhere"
+CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` recreates it elsewhere"
 
 
 def describe(settings: Settings, names: Names, shipped: Shipped) -> Stack:
