@@ -530,6 +530,8 @@ NOT_SEEN: Mapping[str, set[str]] = {
     "build_runner_role": MESSAGES
     | _named("ecr", "BatchCheckLayerAvailability BatchGetImage CompleteLayerUpload GetDownloadUrlForLayer "
              "InitiateLayerUpload UploadLayerPart"),
+    # No change of type is left to it in this life; `tests/converge/test_stop_build_box.py` has one.
+    "stop_build_box_role": _named("lambda", "InvokeFunction"),
     # A prompt that can't be queued is taken back.
     "router_role": _named("dynamodb", "DeleteItem"),
 }  # fmt: skip
