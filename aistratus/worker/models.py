@@ -64,7 +64,7 @@ class Models:
 
     Args:
         keeper: has `first` already, or loads it.
-        park: asks the supervisor to take no job; true once none is in hand and none is on its way.
+        park: asks the supervisor to work on no job; true once none is worked on.
     """
 
     def __init__(

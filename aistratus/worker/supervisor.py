@@ -31,6 +31,7 @@ from aistratus.worker.models import Chosen, Models, chosen_before
 from aistratus.worker.power import Limits, Power
 from aistratus.worker.settings import Settings
 from aistratus.worker.state import Held, PowerNotes, StateFolder
+from aistratus.worker.turn import Turn
 
 MODEL_WAIT_S: Final = 1.0
 """How long one look for a loaded model lasts; between two looks the supervisor sees that it is to stop."""
@@ -63,9 +64,9 @@ class Supervisor:
         self._keeper = (
             ModelKeeper(settings.model, log) if first is None else ModelKeeper(first.spec, log, fallback=settings.model)
         )
-        self._parking, self._parked = threading.Event(), threading.Event()
+        self._turn = Turn(self.stopping)
         self._models: Models = Models(
-            clients, settings, self._keeper, self._park, log, first or Chosen(settings.model, settings.model_name)
+            clients, settings, self._keeper, self._turn.park, log, first or Chosen(settings.model, settings.model_name)
         )
         self._gpu = Gpu(
             there=has_gpu(settings.gpu_devices),
@@ -160,8 +161,7 @@ class Supervisor:
                 if self._power.closed.is_set():
                     self.stopping.wait(MODEL_WAIT_S)
                     continue
-                if self._parking.is_set():
-                    self._parked.set()
+                if self._turn.parking:
                     self.stopping.wait(PARKED_S)
                     continue
                 if self._keeper.ready(MODEL_WAIT_S) is None and self._keeper.trouble is None:
@@ -189,15 +189,6 @@ class Supervisor:
 
     def _model_name(self) -> str:
         return self._models.name
-
-    def _park(self, wanted: bool) -> bool:
-        """Takes no job while it is wanted; true once none is in hand."""
-        if not wanted:
-            self._parking.clear()
-            self._parked.clear()
-            return True
-        self._parking.set()
-        return self._parked.is_set()
 
     def _handle(self, message: Message) -> None:
         lease = Lease(self._clients.sqs, self._settings.queue_url, message.receipt, self._log)
@@ -230,11 +221,12 @@ class Supervisor:
             self._log.event("poison_message", message=message.id, receives=message.receives, reason="not a job message")
             return Then.GIVE_BACK
         self._log.event("job_received", job=job.job_id, receives=message.receives)
-        began = time.monotonic()
-        try:
-            return Attempt(self._context, job, lease, message.receives).run()
-        finally:
-            self._busy_s += time.monotonic() - began
+        with self._turn.working():
+            began = time.monotonic()
+            try:
+                return Attempt(self._context, job, lease, message.receives).run()
+            finally:
+                self._busy_s += time.monotonic() - began
 
     def _give_back(self, lease: Lease) -> None:
         if lease.give_back(self._clients.last_sqs):
