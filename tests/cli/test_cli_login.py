@@ -247,7 +247,10 @@ def test_an_invitation_is_all_that_somebody_without_an_aws_account_needs(ann: Bu
     friend = Person(tmp_path)
     assert friend.run("whoami").code == 6
     nothing = friend.run("login", "-e", "dev")
-    assert (nothing.code, "have an operator send you what `aistratus user invitation` prints" in nothing.err) == (
+    assert (
+        nothing.code,
+        "have an operator send you what `aistratus --env dev user invitation` prints" in nothing.err,
+    ) == (
         1,
         True,
     )

@@ -34,11 +34,11 @@ class UnsupportedUserState(JsonRESTError):
         super().__init__("UnsupportedUserStateException", f"Resend not possible. {status} status is not supported.")
 
 
-class PasswordDoesNotConform(JsonRESTError):
+class PasswordDoesNotConform(InvalidPasswordException):
     """400: Cognito names the first thing that lacks."""
 
     def __init__(self, lacks: str) -> None:
-        super().__init__("InvalidPasswordException", f"Password did not conform with policy: {lacks}")
+        JsonRESTError.__init__(self, "InvalidPasswordException", f"Password did not conform with policy: {lacks}")
 
 
 def _lacks(policy: dict[str, Any], password: str) -> str:
