@@ -198,10 +198,10 @@ def _price(session: Session, type_: str) -> str:
 
 def _ended(outcome: Outcome, wanted: str, shapes: Shapes, *, asleep: bool) -> str:
     """How a change of shape ended, for people."""
-    from aistratus.node.gpu import TODO
+    from aistratus.node.gpu import WHAT_TO_DO
 
     stands = "sleeps" if asleep else "is ready"
-    but = f", but {outcome.remark}; {TODO}" if outcome.remark else ""
+    but = f", but {outcome.remark}; {WHAT_TO_DO}" if outcome.remark else ""
     if outcome.type == wanted:
         return f"the node {stands} as {wanted}{but}"
     slower = ", its CPU type, which answers slower" if outcome.type == shapes.cpu else ""

@@ -313,7 +313,7 @@ def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
     beat = until(WORKER_READY, probe, clock=session.clock)
     remark = gpu.settled(beat, thing["InstanceType"], probe, tell=tell, clock=session.clock)
     if remark:
-        tell(f"{remark}; {gpu.TODO}")
+        tell(f"{remark}; {gpu.WHAT_TO_DO}")
     beat = probe() or beat
     console.print(f"  {'ready':<10} {time.monotonic() - began:7.1f} s", style="dim", markup=False)
     return beat
