@@ -19,7 +19,9 @@ from aistratus.node.states import GPU_WITHIN_S, is_gpu
 IN_USE: Final = Wait(what="the node's GPU is in use", within=GPU_WITHIN_S, first=0.5)
 """The first boot on such a type builds NVIDIA's driver; what isn't built by then won't be."""
 
-WHAT_TO_DO: Final = "`aistratus node logs --source bootstrap` has what was tried, and `aistratus node resize cpu` costs less"
+WHAT_TO_DO: Final = (
+    "`aistratus node logs --source bootstrap` has what was tried, and `aistratus node resize cpu` costs less"
+)
 
 BUILDS: Final = "it answers on the processor while the GPU's driver is built"
 
