@@ -19,7 +19,7 @@ BILLING_REGION: Final = "us-east-1"
 """The only region that has it."""
 
 OWN_NAMESPACE: Final = "Aistratus"
-"""Where the router's metrics are (`router/wake.py`)."""
+"""Where the router's metrics are (`router/node_start.py`)."""
 STARTS: Final = "EC2Starts"
 TOKENS: Final = "TokensPerSecond"
 

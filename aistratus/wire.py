@@ -70,7 +70,7 @@ WAKE_AGAIN_S: Final = 15
 WARM: Final[Mapping[str, str]] = {"aistratus": "warm"}
 """The event that only keeps the router warm. An API's event has other fields and never just this one."""
 
-GO_ON: Final[Mapping[str, str]] = {"aistratus": "go on"}
+CARRY_ON: Final[Mapping[str, str]] = {"aistratus": "go on"}
 """Likewise, the guard's: the router is to go on with a change of the node's type that waits for its machine to stop."""
 
 # --- problem types --------------------------------------------------------------------------------

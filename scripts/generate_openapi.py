@@ -21,8 +21,8 @@ from typing import Any, Final
 from aistratus import __version__, wire
 from aistratus.client.request import TEXT_PATTERN, TOTAL_CHARS, InferRequest
 from aistratus.router.control import ACTIONS, CHANGING
+from aistratus.router.node_state import ASLEEP
 from aistratus.router.problems import TITLES
-from aistratus.router.wake import ASLEEP
 
 TARGET: Final = Path(__file__).resolve().parents[1] / "aistratus" / "router" / "openapi.json"
 

@@ -45,7 +45,7 @@ def carry_on(
             return {"level": "warning", "event": "called_off", **about}
         if not note.get("wake"):
             return None
-        answer = make_lambda().invoke(FunctionName=router, Payload=json.dumps(dict(wire.GO_ON)))
+        answer = make_lambda().invoke(FunctionName=router, Payload=json.dumps(dict(wire.CARRY_ON)))
         said = json.loads(answer["Payload"].read())
         node = json.loads(said["body"]).get("node")
     except ClientError as error:

@@ -1,11 +1,12 @@
 """Changing the node's shape: between its CPU type and one with a GPU, on the same volume.
 
-It is stopped, its type is changed, it is started; the job in hand is given back by the worker when its machine stops,
-and taken up again. What is wanted is first written into the jobs table (`wire.SHAPE_PK`): if this command dies between
-two steps, the next prompt finds the node asleep, changes it and starts it (`router/wake.py`), and so does the same
-command run again. Two for the same type join; one for another type is refused while the first is under way.
+The instance is stopped, its type is changed, it is started; the worker returns its job to the queue when the machine
+stops, and takes it again afterwards. The desired type is first written into the jobs table (`wire.SHAPE_PK`): if this
+command dies between two steps, the next prompt finds the node asleep, changes it and starts it
+(`router/node_start.py`), and so does the same command run again. Two commands for the same type join; one for another
+type is refused while the first is under way.
 
-**Where AWS has no room** for a type, the next one of `node.gpu_types` is tried, at last the CPU type, which answers
+**Where AWS has no capacity** for a type, the next one of `node.gpu_types` is tried, at last the CPU type, which answers
 slower: an instance stays in the zone of its volume, and neither can change it. AWS's own Instance Scheduler does the
 same ("Handling EC2 Insufficient Capacity Errors": alternate types, one after the other, in the same place). Another
 zone means another instance: terminate the node and run `aistratus up`; nothing that counts is on its volume, because

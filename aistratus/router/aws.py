@@ -128,7 +128,7 @@ class Aws:
             except AwsError as error:
                 certain = certain and error.certain
                 pause = _backoff(attempt)
-                if not is_passing(error) or attempt + 1 == MAX_TRIES or pause >= deadline.left():
+                if not is_transient(error) or attempt + 1 == MAX_TRIES or pause >= deadline.left():
                     raise AwsError(
                         service, operation, error.code, certain=certain, item=error.item, message=error.message
                     ) from error
@@ -220,7 +220,7 @@ def _result(service: str, operation: str, answer: Answer) -> dict[str, Any]:
     raise AwsError(service, operation, code, certain=answer.status < 500, item=data.get("Item"), message=message)
 
 
-def is_passing(error: AwsError) -> bool:
+def is_transient(error: AwsError) -> bool:
     """Throttled, AWS's own failure, the network's, or time that ran out: later it may go well."""
     return error.code in _THROTTLED or error.code in ("ConnectionError", "429", OUT_OF_TIME) or not error.certain
 

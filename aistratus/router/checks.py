@@ -14,8 +14,9 @@ from typing import Any, Final
 from aistratus import wire
 from aistratus.router.aws import Aws, AwsError
 from aistratus.router.clock import Deadline
+from aistratus.router.node_state import UNAVAILABLE
 from aistratus.router.table import Table
-from aistratus.router.wake import UNAVAILABLE, Waker
+from aistratus.router.wake import Waker
 
 CHECK_S: Final = 2.5
 """For each of the four; together they stay below the router's own time limit."""
@@ -52,9 +53,8 @@ class Checks:
         }
 
     def _checked(self, check: Callable[[Deadline], Finding], failed: str, deadline: Deadline) -> Finding:
-        clock = deadline.clock
         try:
-            return check(Deadline(clock, min(deadline.ends, clock.monotonic() + CHECK_S)))
+            return check(deadline.at_most(CHECK_S))
         except AwsError as error:
             return {"ok": False, "state": failed, "reason": error.code}
 

@@ -43,6 +43,10 @@ class Deadline:
             seconds = min(seconds, max(0.0, remaining() / 1000 - ANSWER_S))
         return cls(clock, clock.monotonic() + seconds)
 
+    def at_most(self, seconds: float) -> Deadline:
+        """A deadline for one step of the request: that many seconds from now, and never later than this one."""
+        return Deadline(self.clock, min(self.ends, self.clock.monotonic() + seconds))
+
     def left(self) -> float:
         """Seconds, never below zero."""
         return max(0.0, self.ends - self.clock.monotonic())

@@ -1,48 +1,34 @@
-"""What an operator does with the node by the API: stop it, start it, make it another type.
+"""What an operator does with the node through the API: stop it, start it, change its type.
 
 No request waits for the machine: stopping one takes up to some minutes, and an HTTP API ends a request after 30 s. So
-what is wanted is written into the jobs table (`wire.SHAPE_PK`), the machine is told to stop, and the answer says how it
-stands. Whoever looks next goes on from there: a prompt, a poll for a queued job, `GET /queue-health`, or the guard,
-which looks every few minutes (`functions/carry_on.py`). All of them read the same item and ask EC2 how far it is, so
-that it makes no difference who it is, how many they are, or whether one of them dies. What hasn't come about within an
-hour isn't wanted any more (`wire.SHAPE_KEPT_S`): the node sleeps.
+the change is recorded as pending in the jobs table (`pending_resize.py`), the machine is told to stop, and the answer
+gives the state so far. Whoever looks next continues: a prompt, a poll for a queued job, `GET /queue-health`, or the
+guard, which looks every few minutes (`functions/carry_on.py`). All of them read the same item and ask EC2 for the
+instance's state, so it makes no difference which one continues, how many do, or whether one of them dies.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aistratus import wire
 from aistratus.router import problems
 from aistratus.router.aws import AwsError
-from aistratus.router.clock import Clock, Deadline
+from aistratus.router.clock import Deadline
+from aistratus.router.ec2 import RACED, REASONS, Ec2, Ec2Error, Undecided
+from aistratus.router.node_start import Starter
+from aistratus.router.node_state import ASLEEP, CHANGING, STOPPED, STOPPING, UNAVAILABLE, Node
+from aistratus.router.pending_resize import OtherPending, PendingResize
 from aistratus.router.problems import Problem
 from aistratus.router.registry import Registry
-from aistratus.router.table import ConditionFailed, Table
-from aistratus.router.wake import (
-    ASLEEP,
-    GONE,
-    RACED,
-    REFUSALS,
-    STOPPING,
-    UNAVAILABLE,
-    Node,
-    NotNow,
-    Waker,
-    code_of,
-    spare,
-)
+from aistratus.router.table import Table
+from aistratus.router.wake import Waker
 
 ACTIONS: Final = ("start", "stop", "resize")
-STOPPED: Final = "stopped"
-CHANGING: Final = "shape-changing"
 
-LOOK_S: Final = 3.0
-"""For one look at EC2 or one call to it."""
+EC2_SILENT: Final = "EC2 doesn't answer; ask again in a moment."
 
 
 @dataclass(frozen=True)
@@ -84,12 +70,13 @@ class Control:
 
     table: Table
     registry: Registry
-    clock: Clock
-    make_ec2: Callable[[], Any]
+    make_ec2: Callable[[], Ec2]
     waker: Waker
+    starter: Starter
+    resize: PendingResize
 
     def carry_out(self, order: Order, by: str, deadline: Deadline) -> dict[str, Any]:
-        """How the node stands then: `{"state", "type"}`.
+        """The node's state afterwards: `{"state", "type"}`.
 
         Raises:
             Problem: 409 where it can't be done now, 503 where EC2 refuses or doesn't answer.
@@ -101,17 +88,17 @@ class Control:
         node = self.waker.ensure_awake(deadline)
         if node.state == STOPPING:  # it can be started when it has stopped, as after a change of shape
             _, found = self._instance(deadline)
-            self._note(self.waker.wake_as or found["InstanceType"], by, deadline)
-        return _told(node)
+            self._request(self.starter.wake_as or found["InstanceType"], by, deadline)
+        return _started(node)
 
-    def go_on(self, deadline: Deadline) -> str | None:
-        """Goes on with a change of shape that waits for its machine to have stopped, if there is one.
+    def carry_on(self, deadline: Deadline) -> str | None:
+        """Continues a change of type that waits for its machine to have stopped, if there is one.
 
         Returns:
-            The node's state then; `None` where no change waits.
+            The node's state afterwards; `None` where no change waits.
         """
-        wanted = self.table.get(wire.SHAPE_PK, deadline) or {}
-        if not wanted.get("type") or not wanted.get("wake"):
+        pending = self.resize.read(deadline)
+        if not pending.get("type") or not pending.get("wake"):
             return None
         return self.waker.ensure_awake(deadline).state
 
@@ -122,11 +109,9 @@ class Control:
             raise problems.conflict(
                 "The node is starting, and can be stopped when it runs; ask again in half a minute."
             )
-        self._call_off(deadline)
+        self.resize.withdraw(deadline)
         if state == "running":
-            self._asked(ec2.stop_instances, deadline, found)
-            self._forget_attempt(deadline)
-            self.waker.record(wire.STOP, found["InstanceId"], type_, deadline)
+            self._stop_instance(ec2, found, deadline)
             state = STOPPING
         return {"state": state, "type": type_}
 
@@ -139,59 +124,50 @@ class Control:
             raise problems.conflict(
                 "The node is starting, and can be changed when it runs; ask again in half a minute."
             )
-        joined = (self.table.get(wire.SHAPE_PK, deadline) or {}).get("type") == type_
-        token = self._note(type_, by, deadline)
+        joined = self.resize.type(deadline) == type_
+        token = self._request(type_, by, deadline)
         if state == "running":
             try:
-                self._asked(ec2.stop_instances, deadline, found)
+                self._stop_instance(ec2, found, deadline)
             except Problem:
-                if not joined:  # nobody else's change is called off by this one's failure
-                    self._call_off(deadline, token)
+                if not joined:  # this request's failure must not withdraw somebody else's change
+                    self.resize.withdraw(deadline, token)
                 raise
-            self._forget_attempt(deadline)
-            self.waker.record(wire.STOP, found["InstanceId"], found["InstanceType"], deadline)
         elif state == STOPPED:
-            return {**_told(self.waker.ensure_awake(deadline)), "type": type_}
+            return {**_started(self.waker.ensure_awake(deadline)), "type": type_}
         return {"state": CHANGING, "type": type_}
 
-    def _forget_attempt(self, deadline: Deadline) -> None:
-        """Whoever wakes the node next needn't wait for the end of an earlier attempt."""
-        self.table.update(wire.WAKE_PK, deadline, values={"at_ms": 0, "started_ms": 0, "state": ASLEEP})
-
-    def _call_off(self, deadline: Deadline, token: str | None = None) -> None:
-        """No change is wanted any more; with a token, only if it is the change that was noted with it."""
-        with suppress(ConditionFailed):  # none is noted, or another
-            self.table.update(
-                wire.SHAPE_PK,
-                deadline,
-                values={"type": "", "wake": False},
-                condition="#token = :token" if token else "attribute_exists(#type)",
-                operands={"token": token} if token else None,
-            )
-
-    def _note(self, type_: str, by: str, deadline: Deadline) -> str:
-        """Notes what the node is to become, and gives the note's token.
+    def _request(self, type_: str, by: str, deadline: Deadline) -> str:
+        """Makes a change to this type pending, and returns its token.
 
         Raises:
-            Problem: 409 where it is to become something else.
+            Problem: 409 where a change to another type is pending.
         """
-        now, token = self.clock.ms() // 1000, secrets.token_hex(8)
-        values = {"type": type_, "token": token, "by": by, "at": now, "wake": True,
-                  "expires_at": now + wire.SHAPE_KEPT_S}  # fmt: skip
         try:
-            self.table.update(
-                wire.SHAPE_PK,
-                deadline,
-                values=values,
-                condition="attribute_not_exists(#type) OR #type IN (:same, :none) OR #expires_at <= :now",
-                operands={"same": type_, "none": "", "now": now},
-            )
-        except ConditionFailed as taken:
-            other = (taken.item or {}).get("type") or "another type"
-            raise problems.conflict(f"The node is being made {other} already; wait until that has ended.") from taken
-        return token
+            return self.resize.request(type_, by, deadline)
+        except OtherPending as other:
+            taken = other.type or "another type"
+            raise problems.conflict(f"The node is being made {taken} already; wait until that has ended.") from other
 
-    def _instance(self, deadline: Deadline) -> tuple[Any, Mapping[str, Any]]:
+    def _stop_instance(self, ec2: Ec2, instance: Mapping[str, Any], deadline: Deadline) -> None:
+        """Tells EC2 to stop the instance, and records that.
+
+        Raises:
+            Problem: 409 where its state has just changed, 503 where EC2 refuses or doesn't answer.
+        """
+        try:
+            ec2.stop(instance["InstanceId"], deadline)
+        except Ec2Error as error:
+            if error.code == RACED:
+                raise problems.conflict("The node is just changing its state; ask again in a moment.") from error
+            raise _refused(error) from error
+        except Undecided as error:
+            raise _not_now(EC2_SILENT) from error
+        # Whoever wakes the node next needn't wait for the end of an earlier attempt.
+        self.table.update(wire.WAKE_PK, deadline, values={"at_ms": 0, "started_ms": 0, "state": ASLEEP})
+        self.starter.record_power(wire.STOP, instance["InstanceId"], instance["InstanceType"], deadline)
+
+    def _instance(self, deadline: Deadline) -> tuple[Ec2, Mapping[str, Any]]:
         """EC2's client and the node as EC2 describes it.
 
         Raises:
@@ -200,50 +176,30 @@ class Control:
         try:
             for _ in range(2):
                 identity = self.registry.get_id("node")
-                ec2 = self.make_ec2() if identity else None
-                found = self._described(ec2, identity, deadline) if identity else None
-                if found is not None:
-                    return ec2, found
+                if identity:
+                    ec2 = self.make_ec2()
+                    found = ec2.describe(identity, deadline)
+                    if found is not None:
+                        return ec2, found
                 self.registry.forget()  # a remembered id may be of an instance that was replaced
         except AwsError as error:
             raise _not_now("The ledger can't be read.") from error
+        except Ec2Error as error:
+            raise _refused(error) from error
+        except Undecided as error:
+            raise _not_now(EC2_SILENT) from error
         raise problems.node_unavailable("There is no node; `aistratus up` creates it.", wire.WAKE_AGAIN_S)
 
-    def _described(self, ec2: Any, identity: str, deadline: Deadline) -> Mapping[str, Any] | None:
-        try:
-            answer = self._call(ec2.describe_instances, deadline, InstanceIds=[identity])
-        except (
-            Exception
-        ) as error:  # EC2's client is boto3's, which isn't imported here; `_refused` sorts its errors out
-            if code_of(error) in GONE:
-                return None
-            raise self._refused(error) from error
-        found = [one for entry in answer["Reservations"] for one in entry["Instances"]]
-        alive = [one for one in found if one["State"]["Name"] not in ("terminated", "shutting-down")]
-        return alive[0] if alive else None
 
-    def _asked(self, call: Callable[..., Any], deadline: Deadline, instance: Mapping[str, Any]) -> None:
-        try:
-            self._call(call, deadline, InstanceIds=[instance["InstanceId"]])
-        except Exception as error:  # as above
-            if code_of(error) == RACED:  # it changed between the look and the call
-                raise problems.conflict("The node is just changing its state; ask again in a moment.") from error
-            raise self._refused(error) from error
-
-    def _call(self, call: Callable[..., Any], deadline: Deadline, **arguments: Any) -> Any:
-        spare(LOOK_S, deadline)
-        return call(**arguments)
-
-    def _refused(self, error: Exception) -> Problem:
-        code = code_of(error)
-        if isinstance(error, NotNow) or not code:
-            return _not_now("EC2 doesn't answer; ask again in a moment.")
-        reason = REFUSALS.get(code, f"EC2 refused ({code})")
-        return problems.node_unavailable(f"It can't be done: {reason}.", wire.WAKE_AGAIN_S)
+def _refused(error: Ec2Error) -> Problem:
+    if not error.code:
+        return _not_now(EC2_SILENT)
+    reason = REASONS.get(error.code, f"EC2 refused ({error.code})")
+    return problems.node_unavailable(f"It can't be done: {reason}.", wire.WAKE_AGAIN_S)
 
 
-def _told(node: Node) -> dict[str, Any]:
-    """The state of a node that was to be woken.
+def _started(node: Node) -> dict[str, Any]:
+    """The answer for a node that was to be started.
 
     Raises:
         Problem: 503 when it can't start, and why.

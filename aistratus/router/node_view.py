@@ -11,13 +11,8 @@ from typing import Any, Final
 
 from aistratus import wire
 from aistratus.router.clock import Clock, Deadline
+from aistratus.router.node_state import CHANGING, PENDING, READY, STOPPED, WARMING
 from aistratus.router.table import Table
-
-READY: Final = "ready"
-WARMING: Final = "warming"
-PENDING: Final = "pending"
-ASLEEP: Final = "stopped"
-CHANGING: Final = "shape-changing"
 
 BOOT_WITHIN_S: Final = 900
 """After this a start that has led to nothing counts as over."""
@@ -51,9 +46,9 @@ class NodeView:
         else:
             # A boot that has led to a worker is over: without its heartbeat the machine sleeps again.
             over = bool(boots) and int(boots[-1].get("at_ms", 0)) >= started_ms
-            state = PENDING if waited_s < BOOT_WITHIN_S and not over else ASLEEP
+            state = PENDING if waited_s < BOOT_WITHIN_S and not over else STOPPED
         whole = wire.boot_s(boots, str(type_ or ""))
-        waited = 0.0 if state == ASLEEP else min(waited_s, whole)
+        waited = 0.0 if state == STOPPED else min(waited_s, whole)
         return {"state": state, "type": type_, "stops_in_s": None, "eta_s": max(1, round(whole - waited))}
 
     def eta_s(self, deadline: Deadline) -> int | None:

@@ -37,7 +37,7 @@ BOOT: Final = (
         "router: token, job, wake",
         1.5,
         "scripts/bench/router_cold_start.py: 0.1 s cold; and 1 s to import boto3 at the function's share of a "
-        "processor (router/wake.py reckons with twice that)",
+        "processor (router/ec2.py reckons with twice that)",
     ),
     Stage(
         "EC2: stopped to running",

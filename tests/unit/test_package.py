@@ -129,7 +129,7 @@ def test_the_router_imports_itself_the_contract_and_the_standard_library() -> No
                 if top == "aistratus":
                     assert module in ("aistratus", "aistratus.wire") or module.startswith("aistratus.router"), name
                 elif top in late:
-                    assert name == "aistratus/router/wake.py" and not at_top
+                    assert name == "aistratus/router/ec2.py" and not at_top
                 elif top == "jose":
                     assert name == "aistratus/router/rsa_only.py" and not at_top
                 else:
