@@ -1,12 +1,12 @@
-"""EC2 instances as processes: each instance has a folder, and one that is a node of ours runs its worker there.
+"""One EC2 instance as a process: its boot, its worker, and the commands that are run on it.
 
-What systemd does on the real machine is done here by a thread for each running node: it gets the node ready
-(`node_bootstrap.py`), starts `python -m aistratus.worker` from the shipped bundle, and starts it again when it
-dies. The worker runs the code of the bundle and not our source tree: the bundle's folder comes first on its path,
-and that is checked before the first start.
+A thread for each running instance does what systemd does on the real machine: it prepares the node
+(`node_bootstrap.py`), starts `python -m aistratus.worker` from the shipped bundle, and restarts it when it dies. The
+worker runs the bundle's code and not our source tree: the bundle's folder comes first on its path, and that is checked
+before the first start.
 
-A worker that exits with status 64 has asked the machine to switch itself off. Every worker is held by a leash
-(`leash.py`), so that none outlives the embedded cloud.
+A worker that exits with status 64 asks for the machine to be switched off. Every worker is started through `leash.py`,
+so that none outlives the embedded cloud.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import functools
 import logging
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +34,9 @@ from aistratus.local.node_bootstrap import (
     read_configuration,
     read_manifest,
 )
+from aistratus.local.node_clients import make_client
 from aistratus.local.node_log import NodeLog
-from aistratus.local.sshd import BEGIN, END, PORT, Sshd, program
+from aistratus.local.sshd import PORT, Sshd, program
 
 log = logging.getLogger(__name__)
 
@@ -55,94 +55,25 @@ STOP_GRACE_S: Final = 5.0
 POWER_OFF: Final = 64
 """Exit status by which a worker asks for the machine to be switched off."""
 
-_MAKING_CLIENTS: Final = threading.Lock()
-"""A session makes one client at a time (boto3's rule)."""
-
 PowerOff = Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceFacts:
-    """What a node has to know about its instance."""
+    """What a node needs to know about its instance."""
 
     instance_id: str
     region: str
     user_data: str
     instance_type: str = ""
     public_key: str = ""
-    """Whom its sshd lets in; empty for nobody."""
+    """The key that its SSH server accepts; empty: none."""
     address: str = ""
-    """Where that listens; empty for nowhere."""
-
-
-class Nodes:
-    """All instances of this cloud, by id. Calls return at once; what takes time happens in the node's thread."""
-
-    def __init__(self, *, endpoint: str, state_dir: Path, credentials: Mapping[str, str]) -> None:
-        self._endpoint, self._state_dir, self._credentials = endpoint, state_dir, dict(credentials)
-        self._nodes: dict[str, Node] = {}
-        self._lock = threading.Lock()
-
-    def boot(self, facts: InstanceFacts, power_off: PowerOff) -> None:
-        """Starts an instance that isn't running. `power_off` is called when it switches itself off."""
-        with self._lock:
-            node = Node(
-                facts=facts,
-                home=self._state_dir / facts.instance_id,
-                endpoint=self._endpoint,
-                # Any key is accepted; this one tells whose calls they are.
-                credentials={**self._credentials, "AWS_ACCESS_KEY_ID": facts.instance_id},
-                power_off=power_off,
-            )
-            self._nodes[facts.instance_id] = node
-        node.start()
-
-    def shut_down(self, instance_id: str, then: Callable[[], None], *, forget: bool = False) -> None:
-        """Stops an instance's worker; afterwards removes its folder (`forget`) and calls `then`."""
-        with self._lock:
-            node = self._nodes.pop(instance_id, None)
-
-        def end() -> None:
-            if node is not None:
-                node.stop(STOP_GRACE_S)
-            if forget:
-                shutil.rmtree(self._state_dir / instance_id, ignore_errors=True)
-            then()
-
-        threading.Thread(target=end, daemon=True, name=f"stop-{instance_id}").start()
-
-    def running(self, instance_id: str) -> Node | None:
-        """The node of a running instance."""
-        with self._lock:
-            return self._nodes.get(instance_id)
-
-    def console(self, instance_id: str) -> str:
-        """What an instance's console shows."""
-        root = self._state_dir / instance_id / "root"
-        log, keys = root / "var/log/user-data.log", sorted(root.glob("etc/ssh/ssh_host_*_key.pub"))
-        shown = [log.read_text(errors="replace")] if log.is_file() else []
-        if keys:
-            shown += [f"{BEGIN}\n", *(key.read_text() for key in keys), f"{END}\n"]
-        return "".join(shown)
-
-    def ids(self) -> list[str]:
-        """Ids of the running instances."""
-        with self._lock:
-            return sorted(self._nodes)
-
-    def close(self) -> None:
-        """Ends all workers, with little time for each."""
-        with self._lock:
-            nodes, self._nodes = list(self._nodes.values()), {}
-        threads = [threading.Thread(target=node.stop, args=(0.4,), daemon=True) for node in nodes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    """The address that its SSH server listens on; empty: it has none."""
 
 
 class Node:
-    """One running instance."""
+    """A running instance, and the thread that looks after its worker."""
 
     def __init__(
         self, *, facts: InstanceFacts, home: Path, endpoint: str, credentials: dict[str, str], power_off: PowerOff
@@ -155,7 +86,7 @@ class Node:
         self._thread: threading.Thread | None = None
         self._sshd: Sshd | None = None
         self._renew = False
-        """Is the worker's unit to be read anew before its next start?"""
+        """Whether the worker's systemd unit must be read again before its next start."""
 
     @property
     def root(self) -> Path:
@@ -175,7 +106,7 @@ class Node:
         shown = self.root / "var/log/aistratus/worker.log"
         if not shown.is_symlink():
             shown.symlink_to(self.worker_log)
-        self._want(True)
+        self._set_wanted(True)
         self._listen()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"node-{self.facts.instance_id}")
         self._thread.start()
@@ -196,7 +127,7 @@ class Node:
         return self._environment() | {"PATH": path, "NODE_ROOT": str(self.root)}
 
     def _listen(self) -> None:
-        """Lets the operator in by SSH, where this computer has a server and the instance a key."""
+        """Starts an SSH server for the operator, where this computer has one and the instance a key."""
         sshd = program()
         if sshd is None or not self.facts.public_key or not self.facts.address:
             return
@@ -213,15 +144,15 @@ class Node:
         except OSError as error:
             log.warning("node %s has no SSH: %s", self.facts.instance_id, error)
 
-    def _want(self, wanted: bool) -> None:
-        """Is the worker to run?"""
+    def _set_wanted(self, wanted: bool) -> None:
+        """Sets whether the worker should run, and publishes that for `systemctl` on the node."""
         (self._wanted.set if wanted else self._wanted.clear)()
         node_commands.tell(self.home, active=wanted)
 
     def _run(self) -> None:
         configuration = read_configuration(self.facts.user_data)
         if configuration is None:
-            return self._obey_until_end()
+            return self._wait_for_power_off()
         note = self._note(None)
         try:
             self._serve(configuration, note)
@@ -231,14 +162,14 @@ class Node:
         finally:
             note.close()
 
-    def _obey_until_end(self) -> None:
+    def _wait_for_power_off(self) -> None:
         while not self._ending.wait(node_commands.POLL_S):
             if node_commands.take(self.home) == "poweroff":
                 self._ending.set()
                 self.power_off()
 
     def _serve(self, configuration: NodeConfiguration, note: NodeLog) -> None:
-        ready = self._get_ready(configuration, note)
+        ready = self._prepare(configuration, note)
         if ready is None:
             return
         try:
@@ -253,7 +184,7 @@ class Node:
         finally:
             worker_note.close()
 
-    def _get_ready(self, configuration: NodeConfiguration, note: NodeLog) -> Prepared | None:
+    def _prepare(self, configuration: NodeConfiguration, note: NodeLog) -> Prepared | None:
         s3 = self.client("s3")
         deadline = time.monotonic() + MANIFEST_WITHIN_S
         while time.monotonic() < deadline and not self._ending.is_set():
@@ -262,7 +193,7 @@ class Node:
                 manifest = read_manifest(s3, configuration)
                 if manifest is not None:
                     return prepare(s3, configuration, manifest, self.home)
-            except _passing_faults() as error:
+            except _transient_errors() as error:
                 note.line(f"not ready yet: {error}")
                 pause = PREPARE_AGAIN_S
             self._ending.wait(pause)
@@ -274,7 +205,7 @@ class Node:
         return None
 
     def _check_origin(self, bundle: Path) -> None:
-        """The worker must run what was shipped; importing our own tree instead would hide a broken bundle."""
+        """Raises BootstrapError unless Python imports the shipped code: our source tree would hide a broken bundle."""
         command = [sys.executable, "-P", "-c", "import aistratus; print(aistratus.__file__)"]
         found = subprocess.run(
             command,
@@ -296,11 +227,11 @@ class Node:
         starts: deque[float] = deque(maxlen=START_LIMIT[0])
         while not self._ending.is_set():
             if not self._wanted.wait(node_commands.POLL_S):
-                self._obey(node_commands.take(self.home))
+                self._carry_out(node_commands.take(self.home))
                 continue
             if len(starts) == starts.maxlen and time.monotonic() - starts[0] < START_LIMIT[1]:
                 note.line(f"the worker ended {START_LIMIT[0]} times within {START_LIMIT[1]:.0f} s; it stays down")
-                self._want(False)
+                self._set_wanted(False)
                 starts.clear()
                 continue
             starts.append(time.monotonic())
@@ -314,7 +245,7 @@ class Node:
             self._ending.wait(RESTART_AFTER_S if self._wanted.is_set() else 0)
 
     def _work(self, ready: Prepared, note: NodeLog) -> int:
-        """Runs the worker once; gives back its exit status."""
+        """Runs the worker once and returns its exit status."""
         command = [
             sys.executable,
             "-I",
@@ -344,27 +275,27 @@ class Node:
             if self._ending.is_set():
                 status = self._end(process, STOP_GRACE_S)
                 break
-            self._obey(node_commands.take(self.home))
+            self._carry_out(node_commands.take(self.home))
         reader.join(1.0)
         note.line(f"the worker ended with status {status}")
         return status
 
-    def _obey(self, verb: str | None) -> None:
-        """Commands that were run on the node (`systemctl restart aistratus-worker`, `shutdown -h now`)."""
+    def _carry_out(self, verb: str | None) -> None:
+        """What a command on the node asked for: `systemctl restart aistratus-worker`, `shutdown -h now`."""
         if verb == "poweroff":
             self._ending.set()
             self.power_off()
         elif verb == "stop":
-            self._want(False)
+            self._set_wanted(False)
             self._end_worker(STOP_GRACE_S)
         elif verb in ("start", "restart", "reboot"):
             self._renew = True
-            self._want(True)
+            self._set_wanted(True)
             if verb != "start":
                 self._end_worker(STOP_GRACE_S)
 
     def _launched(self) -> Prepared | None:
-        """The worker that the bootstrap script has installed, if it ran here."""
+        """The worker that the bootstrap script has installed; `None` if the script hasn't run on this node."""
         ready = node_system.unit(self.root)
         if ready is not None:
             self._check_origin(ready.bundle)
@@ -379,7 +310,7 @@ class Node:
         process.terminate()
         status = _wait(process, grace_s)
         if status is None:
-            process.kill()  # the leash dies, and by it the worker
+            process.kill()  # kills the leash, which ends the worker
             status = process.wait()
         return status
 
@@ -420,34 +351,16 @@ class Node:
 
     @functools.cached_property
     def s3(self) -> Any:
-        """The instance's own client; making one costs more than what it is mostly needed for."""
+        """The instance's own client, kept: making one costs more than the calls that it is needed for."""
         return self.client("s3")
 
     def client(self, service: str) -> Any:
         """A client of this cloud, as the instance's role would have it."""
-        from botocore.config import Config
-
-        with _MAKING_CLIENTS:
-            return _session().client(
-                service,
-                region_name=self.facts.region,
-                aws_access_key_id=self.credentials["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=self.credentials["AWS_SECRET_ACCESS_KEY"],
-                endpoint_url=self.endpoint,
-                config=Config(proxies={}),
-            )
+        return make_client(service, region=self.facts.region, endpoint=self.endpoint, credentials=self.credentials)
 
 
-@functools.cache
-def _session() -> Any:
-    """One for all nodes and all their attempts: a session of its own reads 3 MB of JSON before its first client."""
-    import boto3
-
-    return boto3.Session()
-
-
-def _passing_faults() -> tuple[type[Exception], ...]:
-    """What may be wrong while `up` still uploads: a missing or half-made artifact, a network fault."""
+def _transient_errors() -> tuple[type[Exception], ...]:
+    """Expected while `up` still uploads: a missing or half-written artifact, a network fault."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     return BootstrapError, OSError, ValueError, KeyError, BotoCoreError, ClientError

@@ -111,7 +111,7 @@ def _build(front_socket: socket.socket, gateway_socket: socket.socket, state_dir
     from aistratus.local.front import FrontServer, Guarded, ServiceLocks
     from aistratus.local.gateway import build_gateway
     from aistratus.local.hosted import HostedPages
-    from aistratus.local.node import Nodes
+    from aistratus.local.nodes import Nodes
     from aistratus.local.runner import FunctionRunner
     from aistratus.local.scheduler import Scheduler
     from aistratus.local.shim import Cloud, install

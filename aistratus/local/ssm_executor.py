@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from aistratus.local import leash
-from aistratus.local.node import Node, Nodes
+from aistratus.local.node import Node
+from aistratus.local.nodes import Nodes
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aistratus.local.front import ServiceLocks
-    from aistratus.local.node import Nodes
+    from aistratus.local.nodes import Nodes
     from aistratus.local.runner import FunctionRunner
 
 
