@@ -111,8 +111,8 @@ def is_native(name: str, content: bytes) -> bool:
 
 
 def _own_files(room: str) -> dict[str, bytes]:
-    """The package's `__init__`, the contract and one room, under `aistratus/`."""
-    paths = [_OWN_ROOT / "__init__.py", _OWN_ROOT / "wire.py", *sorted((_OWN_ROOT / room).rglob("*"))]
+    """The package's `__init__`, the wire contract and one room, under `aistratus/`."""
+    paths = [_OWN_ROOT / "__init__.py", *(_OWN_ROOT / "wire").rglob("*"), *(_OWN_ROOT / room).rglob("*")]
     return {
         f"aistratus/{path.relative_to(_OWN_ROOT).as_posix()}": _own_content(path) for path in paths if _is_ours(path)
     }

@@ -3,9 +3,10 @@
 A prompt becomes a *job*. The router writes a job item into the jobs table and puts a message on the
 FIFO queue; the worker takes the message, writes the text so far into the job item, and the client
 reads the item through the router. Everything that two of the three must agree on stands here and
-nowhere else: statuses, item keys, the message's form, limits, and the `type` of each error.
+nowhere else: statuses, item keys and limits here, the message's form in `message.py`, DynamoDB's
+attribute values in `attributes.py`, and what is metered in `records.py`. All of it is used as `wire.…`.
 
-This module ships in `router.zip` and in the worker bundle, so it imports the standard library only
+This package ships in `router.zip` and in the worker bundle, so it imports the standard library only
 and does nothing at import.
 
 Units: every `*_ms` is milliseconds (since the epoch where it names a moment), `expires_at` is seconds
@@ -14,13 +15,29 @@ since the epoch because DynamoDB's TTL reads seconds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from aistratus.wire.attributes import WireError as WireError
+from aistratus.wire.attributes import pack as pack
+from aistratus.wire.attributes import unpack as unpack
+from aistratus.wire.message import Job as Job
+from aistratus.wire.message import Turn as Turn
+from aistratus.wire.message import deduplication_id as deduplication_id
+from aistratus.wire.message import job_pk as job_pk
+from aistratus.wire.message import message_group as message_group
+from aistratus.wire.records import POWER_KEPT_S as POWER_KEPT_S
+from aistratus.wire.records import SEEN as SEEN
+from aistratus.wire.records import START as START
+from aistratus.wire.records import STOP as STOP
+from aistratus.wire.records import WITNESS_EVERY_S as WITNESS_EVERY_S
+from aistratus.wire.records import WORKER as WORKER
+from aistratus.wire.records import Sign as Sign
+from aistratus.wire.records import Usage as Usage
+from aistratus.wire.records import power_pk as power_pk
+from aistratus.wire.records import usage_pk as usage_pk
 
 # --- statuses -----------------------------------------------------------------------------------
 
@@ -176,135 +193,9 @@ def next_shape(types: Sequence[str], current: str) -> str | None:
     return next((one for one in later if one != current), None)
 
 
-def job_pk(owner: str, job_id: str) -> str:
-    """Key of a job item. The owner's `sub` is part of it, so that nobody can even ask for another's job."""
-    return f"job#{owner}#{job_id}"
-
-
 def rate_pk(owner: str, minute: int) -> str:
     """Key of the counter of one user's requests in one minute (minutes since the epoch)."""
     return f"rate#{owner}#{minute}"
-
-
-def message_group(owner: str, conversation: str) -> str:
-    """SQS message group: one conversation of one user is answered in its order."""
-    return hashlib.sha256(f"{owner}\n{conversation}".encode()).hexdigest()
-
-
-def deduplication_id(owner: str, job_id: str) -> str:
-    """SQS deduplication id: the same job sent twice within five minutes is one message."""
-    return hashlib.sha256(f"{owner}\n{job_id}".encode()).hexdigest()
-
-
-# --- the power record: what was on, and when ------------------------------------------------------------
-# Whoever starts or stops a machine, or sees one run, leaves a sign in the item of the day (UTC) on which that was. Each
-# sign is an attribute of its own, named by what it is about, so that one that is left twice is one, and nobody has to
-# read before writing. `aistratus/costs/spans.py` makes spans of time of them.
-
-POWER_KEPT_S: Final = 420 * 86_400
-"""A year can be looked back on."""
-
-START: Final = "start"
-STOP: Final = "stop"
-SEEN: Final = "seen"
-
-WORKER: Final = "worker"
-"""It knows since when it runs itself, not since when its machine does."""
-WITNESS_EVERY_S: Final = 60
-"""A worker's sign of life in the power record."""
-
-_SIGN: Final = re.compile(r"(start|stop|seen)_(\w+?)_(\d+)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sign:
-    """One sign of an instance's life.
-
-    verb: `start` and `stop` are told by whoever did it; `seen` says that it ran at `at_ms`.
-    since_ms: names the sign: of `start` and `stop` their own moment; of `seen` when the instance was started, and where
-        its worker says so, when that worker was.
-    at_ms: the moment that it is a sign of.
-    type: the instance's type; empty where the writer doesn't know it.
-    by: who left it: `router`, `operator`, `guard`, or the instance's own `worker`.
-    busy_ms: for how long of this time the worker's model has worked, as the worker says.
-    """
-
-    verb: str
-    instance: str
-    since_ms: int
-    at_ms: int
-    type: str = ""
-    by: str = ""
-    busy_ms: int = 0
-
-    @property
-    def name(self) -> str:
-        """The attribute's name: letters, digits and `_` only, as expressions take it."""
-        return f"{self.verb}_{self.instance.replace('-', '_')}_{self.since_ms}"
-
-    def update(self) -> dict[str, Any]:
-        """UpdateItem's arguments besides the table's name. A `seen` that isn't later than the one there is refused."""
-        value = f"{self.at_ms:013d} {self.type or '-'} {self.by or '-'} {self.busy_ms}"
-        expires = self.at_ms // 1000 + POWER_KEPT_S
-        return {
-            "Key": pack({"pk": power_pk(self.at_ms)}),
-            "UpdateExpression": "SET #sign = :sign, expires_at = :expires",
-            "ConditionExpression": "attribute_not_exists(#sign) OR #sign < :sign",
-            "ExpressionAttributeNames": {"#sign": self.name},
-            "ExpressionAttributeValues": pack({":sign": value, ":expires": expires}),
-        }
-
-    @classmethod
-    def read(cls, name: str, value: Any) -> Sign | None:
-        """The sign in an attribute of a day's item; `None` if it is none."""
-        told, words = _SIGN.fullmatch(name), str(value).split(" ")
-        if told is None or len(words) != 4 or not (words[0].isdecimal() and words[3].isdecimal()):
-            return None
-        at, kind, by, busy = ("" if word == "-" else word for word in words)
-        instance, since_ms = told[2].replace("_", "-"), int(told[3])
-        return cls(
-            verb=told[1], instance=instance, since_ms=since_ms, at_ms=int(at), type=kind, by=by, busy_ms=int(busy)
-        )
-
-
-def power_pk(at_ms: int) -> str:
-    """Key of the item of a day, in UTC: `power#2026-11-26`."""
-    return time.strftime("power#%Y-%m-%d", time.gmtime(at_ms / 1000))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What one job has used, in the item of the hour (UTC) in which it ended; no word of what was said."""
-
-    job_id: str
-    conversation: str
-    prompt_tokens: int
-    completion_tokens: int
-    busy_ms: int
-
-    def update(self, at_ms: int) -> dict[str, Any]:
-        """UpdateItem's arguments besides the table's name; a job that is told twice is one."""
-        value = f"{self.conversation} {self.prompt_tokens} {self.completion_tokens} {self.busy_ms}"
-        return {
-            "Key": pack({"pk": usage_pk(at_ms)}),
-            "UpdateExpression": "SET #job = :used, expires_at = :expires",
-            "ExpressionAttributeNames": {"#job": f"job {self.job_id}"},
-            "ExpressionAttributeValues": pack({":used": value, ":expires": at_ms // 1000 + POWER_KEPT_S}),
-        }
-
-    @classmethod
-    def read(cls, name: str, value: Any) -> Usage | None:
-        """What an attribute of an hour's item says of a job; `None` if it is of none."""
-        words = str(value).split(" ")
-        if not name.startswith("job ") or len(words) != 4 or not all(word.isdecimal() for word in words[1:]):
-            return None
-        numbers = dict(zip(("prompt_tokens", "completion_tokens", "busy_ms"), map(int, words[1:]), strict=True))
-        return cls(job_id=name.removeprefix("job "), conversation=words[0], **numbers)
-
-
-def usage_pk(at_ms: int) -> str:
-    """Key of the item of an hour, in UTC: `usage#2026-11-26T08`."""
-    return time.strftime("usage#%Y-%m-%dT%H", time.gmtime(at_ms / 1000))
 
 
 # --- the ledger: ids of the stack's resources, for code that runs in AWS ------------------------------
@@ -322,135 +213,3 @@ def id_of(record: str) -> str | None:
     except (ValueError, TypeError, KeyError):
         return None
     return identity if isinstance(identity, str) else None
-
-
-# --- the message ------------------------------------------------------------------------------------
-
-
-class WireError(ValueError):
-    """A message or an item that doesn't follow this contract."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One earlier message of a conversation; `role` is `user` or `assistant`."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What the worker needs to answer one prompt; the body of the SQS message.
-
-    `seed` is always set (the router draws one), so that a second attempt writes the same text again.
-    """
-
-    job_id: str
-    owner: str
-    conversation: str
-    prompt: str
-    submitted_ms: int
-    seed: int
-    history: tuple[Turn, ...] = ()
-    system: str | None = None
-    max_tokens: int = 256
-    temperature: float = 0.7
-    top_p: float = 0.95
-    stop: tuple[str, ...] = ()
-
-    @property
-    def pk(self) -> str:
-        return job_pk(self.owner, self.job_id)
-
-    def to_message(self) -> str:
-        """JSON text, ASCII only: SQS refuses some Unicode characters and NUL, JSON escapes carry them."""
-        return json.dumps({"schema": 1, **asdict(self)}, ensure_ascii=True, separators=(",", ":"))
-
-    @classmethod
-    def from_message(cls, body: str) -> Job:
-        """The job in an SQS message body.
-
-        Raises:
-            WireError: the body isn't JSON, isn't schema 1, or misses a field.
-        """
-        try:
-            data: dict[str, Any] = json.loads(body)
-            if data.pop("schema") != 1:
-                raise WireError("the message's schema isn't 1")
-            data["history"] = tuple(Turn(**turn) for turn in data["history"])
-            data["stop"] = tuple(data["stop"])
-            job = cls(**data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise WireError(f"not a job message: {error}") from error
-        if wrong := job._wrong_types():
-            raise WireError(f"not a job message: {', '.join(wrong)} of a wrong type")
-        return job
-
-    def _wrong_types(self) -> list[str]:
-        """Fields whose values no router writes; met here, they fail one message and not the program that reads it."""
-        wrong = [name for name, kinds in _KINDS.items() if type(getattr(self, name)) not in kinds]
-        if any(type(text) is not str for turn in self.history for text in (turn.role, turn.content)):
-            wrong.append("history")
-        if any(type(text) is not str for text in self.stop):
-            wrong.append("stop")
-        return wrong
-
-
-_TEXT: Final = (str,)
-_WHOLE: Final = (int,)
-_NUMBER: Final = (int, float)
-_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
-    "job_id": _TEXT,
-    "owner": _TEXT,
-    "conversation": _TEXT,
-    "prompt": _TEXT,
-    "submitted_ms": _WHOLE,
-    "seed": _WHOLE,
-    "system": (str, type(None)),
-    "max_tokens": _WHOLE,
-    "temperature": _NUMBER,
-    "top_p": _NUMBER,
-}
-"""Exact types: JSON's `true` is an `int` to Python and none here."""
-
-
-# --- DynamoDB attribute values ------------------------------------------------------------------------
-# Router (plain HTTP) and worker (boto3's low-level client) speak the same JSON form.
-
-
-def pack(item: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain mapping as DynamoDB's typed attribute values; `None` entries are left out."""
-    return {name: _pack(value) for name, value in item.items() if value is not None}
-
-
-def unpack(item: Mapping[str, Any]) -> dict[str, Any]:
-    """DynamoDB's typed attribute values as a plain mapping; whole numbers come back as int."""
-    return {name: _unpack(value) for name, value in item.items()}
-
-
-def _pack(value: Any) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"BOOL": value}
-    if isinstance(value, (int, float)):
-        return {"N": repr(value)}
-    if isinstance(value, str):
-        return {"S": value}
-    if isinstance(value, Mapping):
-        return {"M": pack(value)}
-    if isinstance(value, (list, tuple)):
-        return {"L": [_pack(entry) for entry in value]}
-    raise WireError(f"a {type(value).__name__} can't be stored")
-
-
-def _unpack(value: Mapping[str, Any]) -> Any:
-    ((kind, content),) = value.items()
-    if kind == "N":
-        return int(content) if content.lstrip("-").isdigit() else float(content)
-    if kind == "M":
-        return unpack(content)
-    if kind == "L":
-        return [_unpack(entry) for entry in content]
-    if kind == "NULL":
-        return None
-    return content

@@ -106,7 +106,7 @@ def test_a_copied_install_with_bytecode_packs_the_same_bytes(tmp_path: Path) -> 
 def test_the_router_holds_its_code_the_contract_and_licences() -> None:
     found = set(names(router_zip().content))
     rooms = {name.split("/")[1] for name in found if name.startswith("aistratus/")}
-    assert rooms == {"__init__.py", "wire.py", "router"}
+    assert rooms == {"__init__.py", "wire", "router"}
     assert {name.split("/")[0] for name in found} == {"aistratus", "jose", "rsa", "pyasn1", "licences"}
     assert {name.split("/")[1] for name in found if name.startswith("licences/")} == set(VENDORED)
     assert "aistratus/router/handler.py" in found
@@ -151,7 +151,7 @@ def test_the_worker_holds_its_code_the_contract_and_its_requirements() -> None:
     content = worker_zip().content
     found = names(content)
     rooms = {name.split("/")[1] for name in found if name.startswith("aistratus/")}
-    assert rooms == {"__init__.py", "wire.py", "worker"}
+    assert rooms == {"__init__.py", "wire", "worker"}
     assert "requirements.txt" in found
 
 
