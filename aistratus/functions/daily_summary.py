@@ -1,10 +1,9 @@
-"""Once a day: what the env has cost this month, what is expected, and what runs now, to the topic that tells people.
+"""A Lambda function that mails a daily summary: the month's cost, the forecast, and what runs now.
 
-The figures are the budget's own, so that asking costs nothing (Cost Explorer charges for every question), and beside
-them what the env's own record says (`metering.py`), which isn't half a day late. What was told
-last stands in the jobs table; a day's spend is the difference. Scheduler may call twice: a second call on one day tells
-nobody. A message is published before it is noted down, so that a failure in between tells people twice rather than not
-at all.
+The figures are the budget's, because reading them is free (Cost Explorer charges for every request), and those of the
+env's own record (`metering.py`), which aren't half a day late. The last summary's figures are kept in the jobs table; a
+day's spend is the difference. EventBridge Scheduler may invoke twice: a second call on one day publishes nothing. A
+summary is published before it is recorded, so that a failure in between notifies people twice rather than not at all.
 
 Environment: `AISTRATUS_ENV`, `ACCOUNT`, `BUDGET` and `JOBS_TABLE` (names), `TOPIC` (ARN), `USD_PER_EUR`, `RATE_DATE`.
 """
@@ -25,11 +24,11 @@ from aistratus.costs import meter
 from aistratus.functions import metering, summary_text
 from aistratus.functions.summary_text import Rate, Running, Spend
 
-PATIENCE = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
+RETRIES = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 
 
 def handle(event: Any, context: Any) -> dict[str, Any]:
-    """Tells people, unless they were told today; gives what was told."""
+    """Lambda's entry point: publishes the summary, unless that was done today. Returns what it has logged."""
     now = datetime.now(UTC)
     env, table = os.environ["AISTRATUS_ENV"], _client("dynamodb")
     last = _last(table)
@@ -47,7 +46,7 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
 
 
 def _client(service: str) -> Any:
-    return boto3.client(service, config=PATIENCE)
+    return boto3.client(service, config=RETRIES)
 
 
 def _log(result: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _spend(last: Mapping[str, Any], month: str) -> Spend | None:
 
 
 def _counted(last: Mapping[str, Any]) -> bool:
-    """Was there ever a figure above nothing?"""
+    """Whether the budget has ever shown a spend above zero; a new budget shows zero until AWS has computed it."""
     return bool(last.get("counted")) or float(last.get("usd", 0)) > 0
 
 
@@ -85,9 +84,9 @@ def _amount(spend: Mapping[str, Any] | None) -> float | None:
 
 
 def _since(last: Mapping[str, Any], month: str, actual: float) -> float | None:
-    """What came since the last summary; `None` without one.
+    """The spend since the last summary (US dollars); `None` without one.
 
-    A new month starts at nothing, and so does a budget that was changed, until AWS has worked it out again.
+    A new month starts at zero, and so does a budget that was changed, until AWS has computed it again.
     """
     if "usd" not in last:
         return None
@@ -106,13 +105,13 @@ def _running(env: str) -> Iterator[Running]:
     for page in pages.paginate(Filters=[{"Name": name, "Values": values} for name, values in filters.items()]):
         for instance in (entry for reservation in page["Reservations"] for entry in reservation["Instances"]):
             tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-            # Filters take wildcards, and so may find more.
+            # Filter values are patterns, and so may match other envs.
             if tags.get("Env") == env:
                 name = tags.get("aistratus:key", tags.get("Name", ""))
                 yield Running(name, instance["InstanceId"], instance["InstanceType"], instance["LaunchTime"])
 
 
-# --- what was told last -----------------------------------------------------------------------------------------
+# --- the last summary ---------------------------------------------------------------------------------------------
 
 
 def _last(table: Any) -> dict[str, Any]:
@@ -123,7 +122,7 @@ def _last(table: Any) -> dict[str, Any]:
 
 
 def _note(table: Any, now: datetime, spend: Spend | None, counted: bool) -> None:
-    """Notes the day, what the month has cost (nothing, as long as that isn't known), and whether anything ever did."""
+    """Records the day, the month's cost (zero while unknown), and whether the budget has ever shown a spend."""
     item: dict[str, Any] = {"pk": wire.SUMMARY_PK, "day": f"{now:%Y-%m-%d}"}
     if spend is not None:
         item["usd"] = f"{spend.actual or 0:.4f}"

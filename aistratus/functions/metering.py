@@ -1,10 +1,10 @@
-"""The guard's meter: what the env has cost this month by our own records, long before AWS has worked it out.
+"""The guard's meter: the env's cost this month by our own records, long before AWS has computed the bill.
 
-Every few minutes the guard leaves a sign for each machine that runs, reads all signs of the month and what `aistratus
-up` wrote about prices, and counts by the same code as `aistratus cost`. What it found stands in the jobs table, where
-the API and the daily summary read it without counting.
+Every few minutes the guard writes a sign for each running machine into the power record, reads the month's signs and
+the prices that `aistratus up` wrote, and computes the cost with the same code as `aistratus cost`. The result is kept
+in the jobs table, where the API and the daily summary read it.
 
-A machine whose type has no known price can't be counted, and so isn't stopped in time; people are told so once.
+A machine whose type has no known price can't be metered, and so isn't stopped in time; people are told so once.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 BY: Final = "guard"
 KEYS_A_CALL: Final = 100
 """BatchGetItem takes no more. Source: DynamoDB API reference, BatchGetItem."""
-LOOKED_S: Final = 900
-"""The guard looks every four minutes; one that has missed three looks isn't relied upon."""
-PRICES: Final = "no prices are written down; `aistratus up` writes them"
+METER_FRESH_S: Final = 900
+"""The guard meters every four minutes; after three missed runs its last result isn't relied upon."""
+NO_PRICES: Final = "no prices are recorded; `aistratus up` records them"
 
 
 @dataclass(frozen=True)
 class Metered:
-    """What the month has cost by `at_ms`, in US dollars.
+    """The month's cost at `at_ms`, in US dollars.
 
-    limit_usd: where machines are stopped: the killer's line, or the one up to which an operator has resumed.
-    unknown: what has no known price, and so isn't counted.
-    news: that wasn't so when the guard looked last.
+    limit_usd: the cost at which machines are stopped: the kill limit, or a higher one set by `aistratus cost resume`.
+    unknown: instance types without a known price, which aren't counted.
+    news: whether one of them wasn't unknown at the last run.
     """
 
     at_ms: int
@@ -68,11 +68,12 @@ class Metered:
 
 
 def measure(dynamodb: Any, table: str, running: Iterable[Mapping[str, Any]], at_s: float, kill_usd: float) -> Metered:
-    """Counts the month, and writes down what it found.
+    """Computes the month's cost and records it in the jobs table.
 
     Args:
         running: the env's instances that run now, as EC2 describes them.
-        kill_usd: the killer's line, unless an operator has resumed beyond it.
+        at_s: now, in seconds since the epoch.
+        kill_usd: the kill limit, which holds unless an operator has resumed beyond it.
     """
     now_ms, running = int(at_s * 1000), list(running)
     for instance in running:
@@ -86,7 +87,7 @@ def measure(dynamodb: Any, table: str, running: Iterable[Mapping[str, Any]], at_
     spans = spans_of(signs, now_ms, running=[instance["InstanceId"] for instance in running])
     made = meter.stretches(spans, tariff, now_ms)
     month = meter.bill(made, begin_ms, now_ms)
-    unknown = tuple(sorted(month.unknown)) or (() if tariff.standings else (PRICES,))
+    unknown = tuple(sorted(month.unknown)) or (() if tariff.standings else (NO_PRICES,))
     found = Metered(
         at_ms=now_ms,
         month_usd=float(month.usd),
@@ -102,10 +103,11 @@ def measure(dynamodb: Any, table: str, running: Iterable[Mapping[str, Any]], at_
 
 @dataclass(frozen=True)
 class Summary:
-    """What the daily mail tells of our own record, in US dollars.
+    """The daily summary's figures from our own record, in US dollars.
 
-    ran: did a machine run yesterday?
-    unknown: what has no known price, and so isn't counted.
+    ran: whether a machine ran yesterday.
+    expected, low, high: the forecast of the whole month, and its range.
+    unknown: instance types without a known price, which aren't counted.
     """
 
     yesterday: float
@@ -118,7 +120,7 @@ class Summary:
 
 
 def summary(dynamodb: Any, table: str, running: Iterable[str], at_s: float) -> Summary | None:
-    """Counts yesterday (UTC) and the month; `None` where nobody has written down what anything costs.
+    """Computes the cost of yesterday (UTC) and of the month; `None` where no prices are recorded.
 
     Args:
         running: ids of the env's instances that run now.
@@ -148,13 +150,13 @@ def summary(dynamodb: Any, table: str, running: Iterable[str], at_s: float) -> S
 
 
 def resumed_beyond(dynamodb: Any, table: str, at_s: float, kill_usd: float) -> bool:
-    """Has an operator said this month that machines may go on beyond the killer's line, and does the guard see to it?
+    """Whether an operator has resumed beyond the kill limit this month, and the guard enforces the higher limit.
 
-    Where it can't count the month, or hasn't looked for a while, nothing would stop machines at the operator's line.
+    Where it can't meter the month, or hasn't done so for a while, nothing would stop machines at that limit.
     """
     items = _items(dynamodb, table, [wire.RESUMED_PK, wire.METER_PK])
     metered, resumed = items.get(wire.METER_PK, {}), items.get(wire.RESUMED_PK, {})
-    counts = not metered.get("unknown") and at_s - float(metered.get("at_ms", 0)) / 1000 <= LOOKED_S
+    counts = not metered.get("unknown") and at_s - float(metered.get("at_ms", 0)) / 1000 <= METER_FRESH_S
     return counts and _limit(resumed, at_s, kill_usd) > kill_usd
 
 
@@ -167,7 +169,7 @@ def _limit(resumed: Mapping[str, Any], at_s: float, kill_usd: float) -> float:
 
 
 def stopped(dynamodb: Any, table: str, instance: str, at_s: float) -> None:
-    """Writes down that an instance was stopped. If that can't be done, its last sign of life has to do."""
+    """Records that an instance was stopped. Never raises: without it, the last `seen` sign ends the span."""
     now_ms = int(at_s * 1000)
     sign = Sign(verb=wire.STOP, instance=instance, since_ms=now_ms, at_ms=now_ms, by=BY)
     try:
@@ -177,7 +179,7 @@ def stopped(dynamodb: Any, table: str, instance: str, at_s: float) -> None:
 
 
 def leave(dynamodb: Any, table: str, sign: Sign) -> None:
-    """Leaves a sign; one that is there already is left once."""
+    """Writes a sign into the power record; writing it again changes nothing."""
     try:
         dynamodb.update_item(TableName=table, **sign.update())
     except ClientError as error:
@@ -192,12 +194,12 @@ def _seen(instance: Mapping[str, Any], now_ms: int) -> Sign:
 
 
 def _days(begin_ms: int, end_ms: int) -> list[str]:
-    """The keys of these days, and of the one before, on which something may have begun that is on at the first."""
+    """Keys of these days and of the day before, on which a machine may have started that still runs on the first."""
     return sorted({wire.power_pk(moment) for moment in (*range(begin_ms - 86_400_000, end_ms, 86_400_000), end_ms)})
 
 
 def _items(dynamodb: Any, table: str, keys: list[str]) -> dict[str, dict[str, Any]]:
-    """The items with these keys that are there, by key. DynamoDB may leave some for the next call."""
+    """The existing items among these keys, by key. What DynamoDB leaves unprocessed is requested again."""
     found: dict[str, dict[str, Any]] = {}
     asked = {table: {"Keys": [wire.pack({"pk": key}) for key in keys[:KEYS_A_CALL]], "ConsistentRead": True}}
     while asked:

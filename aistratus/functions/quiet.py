@@ -1,9 +1,9 @@
-"""Which machine has run for too long without need: pure, from what EC2 and the worker's last heartbeat tell.
+"""Decides which machine has run for too long without need, from EC2's description and the worker's last heartbeat.
 
-This is the second guard. The first is the worker, which switches its machine off by its own clock; this one stops what
-that one has left running: because its program died, because it hangs, or because it counts wrongly. It looks every 30
-minutes and gives the worker `GRACE_S` beyond its limit, so that no node runs for an hour longer than the limit without
-a job, whatever its worker does. The third is the budget's limit, which doesn't care why anything runs.
+This is the second of three guards. The first is the worker, which switches its own machine off; this one stops what the
+worker leaves running because it died, hangs or counts wrongly. It runs every 30 minutes and allows `GRACE_S` beyond the
+worker's limit, so that no node runs for more than an hour beyond the limit without a job, whatever its worker does. The
+third is the budget's limit, whatever the reason that anything runs. Pure functions: no call, no clock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 QUIET_S: Final = 55 * 60
-"""How long a machine that isn't the node (a builder) may run unseen: none does for over 85 minutes."""
+"""How long a machine that isn't the node (a builder) may run; with the 30 minutes between two looks, at most 85."""
 
 GRACE_S: Final = 25 * 60
 """Beyond the node's own limits. A first boot may load for 15 minutes before its limit begins to count."""
@@ -24,7 +24,7 @@ NODE: Final = "node"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The node's own: seconds without a job, and seconds altogether."""
+    """How long the node may run: seconds without a job, and seconds altogether."""
 
     idle_s: float
     run_s: float
@@ -32,7 +32,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """An instance that runs: its latest start in seconds since the epoch, and whether it is the node."""
+    """A running instance: its latest start (seconds since the epoch), and whether it is the node."""
 
     id: str
     started: float
@@ -43,7 +43,7 @@ def why_stop(machine: Machine, beat: Mapping[str, Any], limits: Limits, moment: 
     """The reason to stop a machine at this moment (seconds since the epoch), or `None`.
 
     Args:
-        beat: the latest heartbeat, whoever's it is.
+        beat: the latest heartbeat in the jobs table, which may be another machine's.
     """
     seen, worked = _signs(machine, beat)
     if not machine.is_node:

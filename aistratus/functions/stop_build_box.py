@@ -1,31 +1,32 @@
-"""Stops machines that cost money for nothing. Three callers, told apart by what they send:
+"""The guard: a Lambda function that stops machines which cost money for nothing.
 
-- the budget's killer topic (an SNS notice that names the killer's budget): every running instance of this env is
-  stopped, and a mark in the jobs table keeps the router from waking the node again before the month ends, when the
-  budget begins anew, or until `budget.kill_eur` is raised above the limit that stands in the mark;
-- the rule `force-stop-build-runner` (a scheduled event): only what runs without need is stopped (`quiet.py`): builders
-  that were forgotten, nodes whose worker died or didn't switch its machine off when its time was over;
-- the rule `real-time-limit`, every few minutes: what the month has cost by our own records (`metering.py`). Above the
-  killer's line everything is stopped as by the killer, long before AWS has counted it. Whoever runs `aistratus cost
-  resume` draws a higher line for the rest of the month, which then holds for the killer's notices too, as long as the
-  month can be counted. Below it, a change of the node's type that the API began is carried on (`carry_on.py`).
+Three events invoke it (`guard_events.py`):
 
-Anything else does nothing and says so, other words on the topic too. So a drill is a message that names the budget:
-`aws sns publish --topic-arn <the killer's> --message "drill: tinyllama-<env>-killer"`.
+- a notice of the kill topic that names the kill budget: every running instance of this env is stopped, and a mark in
+  the jobs table keeps the router from waking the node before the month ends, when the budget starts again, or until
+  `budget.kill_eur` is raised above the limit in the mark;
+- the scheduled rule `force-stop-build-runner`: only what runs without need is stopped (`quiet.py`), such as forgotten
+  builders, and nodes whose worker died or didn't switch its machine off in time;
+- the scheduled rule `real-time-limit`, every few minutes: the month's cost is computed from our own records
+  (`metering.py`). Above the kill limit everything is stopped, long before AWS has computed the bill. `aistratus cost
+  resume` sets a higher limit for the rest of the month, which then holds against the kill budget's notices too, as long
+  as the month can be metered. Below the limit, a pending change of the node's type is continued (`carry_on.py`).
 
-An instance is ours by its tags `Project` and `Env`; the function's role can stop no other. Since when one runs is its
-`LaunchTime`, which EC2 sets anew at each start.
+Any other event, and a notice with another text, is logged and does nothing. So a drill is a message that names the
+budget: `aws sns publish --topic-arn <kill topic> --message "drill: tinyllama-<env>-killer"`.
 
-One that can't be stopped doesn't keep the others running: all batches are tried, then singly what was in a refused one;
-each failure is told in the log, and the function fails at the end, in time before Lambda would end it, so that Lambda
-calls it again after a minute, and once more after two.
+An instance is ours by its tags `Project` and `Env`; the function's role can stop no other. `LaunchTime`, which EC2 sets
+at each start, says since when it runs.
+
+An instance that can't be stopped doesn't keep the others running: all batches are tried, then each instance of a
+refused batch alone. Each failure is logged, and the function fails at the end, before Lambda's time limit, so that
+Lambda retries it after one minute and again after two.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,67 +40,69 @@ from botocore.exceptions import BotoCoreError, ClientError
 from aistratus import wire
 from aistratus.functions import metering, quiet
 from aistratus.functions.carry_on import carry_on
+from aistratus.functions.guard_events import mentions, notice_of, scheduled_time
 
 BATCH: Final = 50
-"""Instances stopped with one call, which EC2 carries out for all of them or for none."""
+"""Instances stopped with one call; EC2 stops all of them or none."""
 
 RESERVE_S: Final = 60
-"""With less than this left no other call is begun: a single one, with its retries, may take as long."""
+"""With less time left no further call is made: a single one, with its retries, may take as long."""
 
 NO_TIME: Final = "NotTried"
-"""Beside AWS's own error codes: the function's time ran out before this one's turn."""
+"""Used like one of AWS's error codes: the function's time ran out before this instance's turn."""
 
 GONE: Final = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 NO_TABLE: Final = "ResourceNotFoundException"
 
 BRIEF: Final = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=20)
-"""Where patience with one call would cost others their turn. The router, which is one of them, may take 15 s."""
+"""For calls whose long retries would leave no time for the others. The router, called with it too, may take 15 s."""
 
 Instance = Mapping[str, Any]
 
 
 class Context(Protocol):
-    """What Lambda says about this call."""
+    """Lambda's context of this invocation."""
 
     def get_remaining_time_in_millis(self) -> int: ...
 
 
 class StillRunning(Exception):
-    """Not everything that was to be done could be done; the text names what is left."""
+    """Something couldn't be stopped or written; the text names it. Lambda retries the event."""
 
 
 def handle(event: Any, context: Context) -> dict[str, Any]:
     """Lambda's entry point.
 
     Returns:
-        `reason` (`budget`, `quiet`, `ignored` or `unknown`) and the ids that were `stopped`.
+        `reason` (`budget`, `limit`, `metered`, `quiet`, `ignored` or `unknown`) and the ids that were `stopped`.
 
     Raises:
         StillRunning: an instance couldn't be stopped, or the mark couldn't be written.
     """
-    place = Place.read(os.environ)
-    notice, moment = notice_of(event, place.kill_topic), moment_of(event, place.guard_rule)
-    if notice is not None and not names(notice, place.kill_budget):
-        _log(level="warning", event="ignored", notice=notice[:500], said=f"it doesn't name {place.kill_budget}")
+    env = Environment.read(os.environ)
+    notice = notice_of(event, env.kill_topic)
+    if notice is not None and not mentions(notice, env.kill_budget):
+        _log(level="warning", event="ignored", notice=notice[:500], said=f"it doesn't name {env.kill_budget}")
         return {"reason": "ignored", "stopped": []}
     if notice is not None:
-        return Work.begin(place, context).kill(notice)
-    if moment is not None:
-        return Work.begin(place, context, moment).tidy(moment)
-    if (looked := moment_of(event, place.limit_rule)) is not None:
-        return Work.begin(place, context, looked).limit()
+        return Run.begin(env, context).kill(notice)
+    if (at := scheduled_time(event, env.guard_rule)) is not None:
+        return Run.begin(env, context, at).stop_quiet()
+    if (at := scheduled_time(event, env.limit_rule)) is not None:
+        return Run.begin(env, context, at).enforce_limit()
     _log(level="warning", event="unknown", said="neither the budget's topic nor the guard's rule: nothing is done")
     return {"reason": "unknown", "stopped": []}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the function works: the env, its jobs table, and the ARNs of those who may call it.
+class Environment:
+    """The function's environment variables.
 
-    alerts: ARN of the topic that tells people.
-    kill_budget, kill_usd: the killer's budget, by its name and its limit in US dollars.
+    kill_topic, guard_rule, limit_rule: ARNs of what may invoke it.
+    alerts: ARN of the topic that notifies people.
+    kill_budget, kill_usd: name and limit (US dollars a month) of the kill budget.
     idle_minutes, max_hours: how long the node may run without a job, and altogether, by the settings.
-    router: the router's alias.
+    router: ARN of the router's alias.
     """
 
     env: str
@@ -115,7 +118,7 @@ class Place:
     router: str
 
     @classmethod
-    def read(cls, variables: Mapping[str, str]) -> Place:
+    def read(cls, variables: Mapping[str, str]) -> Environment:
         return cls(
             env=variables["AISTRATUS_ENV"],
             jobs_table=variables["JOBS_TABLE"],
@@ -131,57 +134,16 @@ class Place:
         )
 
 
-# --- who calls --------------------------------------------------------------------------------------------------
-
-
-def notice_of(event: Any, topic: str) -> str | None:
-    """Subject and text of an SNS notice of this very topic; `None` for any other event."""
-    records = event.get("Records") if isinstance(event, dict) else None
-    if not isinstance(records, list) or not records:
-        return None
-    texts = []
-    for record in records:
-        notice = record.get("Sns") if isinstance(record, dict) and record.get("EventSource") == "aws:sns" else None
-        if not isinstance(notice, dict) or notice.get("TopicArn") != topic:
-            return None
-        texts += [str(notice[name]) for name in ("Subject", "Message") if notice.get(name)]
-    return "\n".join(texts)
-
-
-def names(notice: str, budget: str) -> bool:
-    """Does a notice speak of this very budget?
-
-    AWS doesn't document its text; it has had a line `Budget Name: …`. Where the name stands doesn't matter here: a
-    notice in another form would otherwise let machines run on.
-    """
-    return re.search(rf"(?<![\w-]){re.escape(budget)}(?![\w-])", notice) is not None
-
-
-def moment_of(event: Any, rule: str) -> float | None:
-    """The time (seconds since the epoch) of a scheduled event of this very rule; `None` for any other event."""
-    wanted = {"source": "aws.events", "detail-type": "Scheduled Event", "resources": [rule]}
-    if not isinstance(event, dict) or any(event.get(name) != value for name, value in wanted.items()):
-        return None
-    try:
-        moment = datetime.fromisoformat(event["time"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return moment.timestamp() if moment.tzinfo else None
-
-
-# --- what is done -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Work:
-    """One run, with its clients.
+class Run:
+    """One invocation, with its clients.
 
-    single: EC2's client for one instance at a time, where patience with one would cost the others their turn.
-    context: tells how much time is left.
-    at: the moment of this run, seconds since the epoch.
+    single: EC2's client for one instance at a time, with fewer retries: long ones would leave no time for the others.
+    context: knows how much time is left.
+    at: the time of this invocation, seconds since the epoch.
     """
 
-    place: Place
+    env: Environment
     ec2: Any
     single: Any
     dynamodb: Any
@@ -189,29 +151,29 @@ class Work:
     at: float
 
     @classmethod
-    def begin(cls, place: Place, context: Context, at: float | None = None) -> Work:
+    def begin(cls, env: Environment, context: Context, at: float | None = None) -> Run:
         patient = Config(retries={"mode": "standard", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20)
         ec2, single = (boto3.client("ec2", config=config) for config in (patient, BRIEF))
         now = datetime.now(UTC).timestamp() if at is None else at
-        return cls(place, ec2, single, boto3.client("dynamodb", config=patient), context, now)
+        return cls(env, ec2, single, boto3.client("dynamodb", config=patient), context, now)
 
     def kill(self, notice: str) -> dict[str, Any]:
         """Stops everything. The mark comes first, or the router might wake what was just stopped."""
-        if metering.resumed_beyond(self.dynamodb, self.place.jobs_table, self.at, self.place.kill_usd):
+        if metering.resumed_beyond(self.dynamodb, self.env.jobs_table, self.at, self.env.kill_usd):
             _log(level="warning", event="ignored", notice=notice[:500], said="an operator has resumed beyond this line")
             return {"reason": "ignored", "stopped": []}
         _log(level="warning", event="budget", notice=notice[:500])
-        left = self._mark(self.place.kill_usd)
+        left = self._mark(self.env.kill_usd)
         why = "the budget's limit is reached"
         return self._stop({instance["InstanceId"]: why for instance in self._running()}, "budget", left)
 
-    def limit(self) -> dict[str, Any]:
-        """Stops everything if our own records say that the month's limit is reached."""
+    def enforce_limit(self) -> dict[str, Any]:
+        """Meters the month, and stops everything if that has reached the limit."""
         running = list(self._running())
-        found = metering.measure(self.dynamodb, self.place.jobs_table, running, self.at, self.place.kill_usd)
+        found = metering.measure(self.dynamodb, self.env.jobs_table, running, self.at, self.env.kill_usd)
         _log(level="error" if found.unknown else "info", event="metered", **found.item())
         if found.news and running:
-            self._tell(
+            self._notify(
                 f"the month can't be counted: {', '.join(found.unknown)}",
                 "Until then only AWS's own budget stops machines, up to half a day late. `aistratus cost prices "
                 "--refresh` and `aistratus up` look for a price.",
@@ -223,53 +185,53 @@ class Work:
         why = f"metered ${found.month_usd:.2f} this month, and the limit is ${found.limit_usd:.2f}"
         done = self._stop({instance["InstanceId"]: why for instance in running}, "limit", left)
         if done["stopped"]:
-            again = f"`aistratus --env {self.place.env} cost resume` lifts that."
+            again = f"`aistratus --env {self.env.env} cost resume` lifts that."
             stopped = f"stopped: {', '.join(done['stopped'])}; {why}"
-            self._tell(stopped, f"No prompt wakes it before the month ends. {again}")
+            self._notify(stopped, f"No prompt wakes it before the month ends. {again}")
         return done
 
     def _carry_on(self) -> None:
-        """What the API has begun goes on, whether anybody looks or not."""
+        """Continues a pending change of the node's type, so that it ends although no request comes."""
         done = carry_on(
             self._item(wire.SHAPE_PK),
             dynamodb=self.dynamodb,
-            table=self.place.jobs_table,
+            table=self.env.jobs_table,
             make_lambda=lambda: boto3.client("lambda", config=BRIEF),
-            router=self.place.router,
+            router=self.env.router,
             at=self.at,
         )
         if done is not None:
             _log(**done)
 
-    def _tell(self, what: str, more: str) -> None:
-        """Tells people. What was done is done, whether they hear of it or not."""
-        text = f"Env {self.place.env}, {what}. {more}"
+    def _notify(self, what: str, more: str) -> None:
+        """Notifies people. Never raises: a failed notice must not undo or repeat what was done."""
+        text = f"Env {self.env.env}, {what}. {more}"
         try:
-            subject = f"Aistratus {self.place.env}: {what.partition(':')[0]}"
-            boto3.client("sns").publish(TopicArn=self.place.alerts, Subject=subject, Message=text)
+            subject = f"Aistratus {self.env.env}: {what.partition(':')[0]}"
+            boto3.client("sns").publish(TopicArn=self.env.alerts, Subject=subject, Message=text)
             _log(level="info", event="told", subject=subject)
         except (ClientError, BotoCoreError) as error:
             _log(level="error", event="not_told", error=_code(error))
 
-    def tidy(self, moment: float) -> dict[str, Any]:
-        """Stops what has been quiet for too long at this moment."""
+    def stop_quiet(self) -> dict[str, Any]:
+        """Stops what has run for too long without a job."""
         beat, limits = self._item(wire.HEARTBEAT_PK), self._limits()
         reasons = {
-            instance["InstanceId"]: quiet.why_stop(_machine(instance), beat, limits, moment)
+            instance["InstanceId"]: quiet.why_stop(_machine(instance), beat, limits, self.at)
             for instance in self._running()
         }
         return self._stop({one: why for one, why in reasons.items() if why is not None}, "quiet", [])
 
     def _limits(self) -> quiet.Limits:
         """The node's limits: the operator's last word on idling, else the settings'."""
-        minutes = wire.idle_minutes(self._item(wire.IDLE_PK)) or self.place.idle_minutes
-        return quiet.Limits(idle_s=minutes * 60, run_s=self.place.max_hours * 3600)
+        minutes = wire.idle_minutes(self._item(wire.IDLE_PK)) or self.env.idle_minutes
+        return quiet.Limits(idle_s=minutes * 60, run_s=self.env.max_hours * 3600)
 
     def _running(self) -> Iterator[Instance]:
         """Every instance of this env that runs or is about to."""
         filters = [
             {"Name": "tag:Project", "Values": ["tinyllama"]},
-            {"Name": "tag:Env", "Values": [self.place.env]},
+            {"Name": "tag:Env", "Values": [self.env.env]},
             {"Name": "instance-state-name", "Values": ["pending", "running"]},
         ]
         for page in self.ec2.get_paginator("describe_instances").paginate(Filters=filters):
@@ -280,7 +242,7 @@ class Work:
         """An item of the jobs table; empty if there is none, or no table for it."""
         key = wire.pack({"pk": pk})
         try:
-            answer = self.dynamodb.get_item(TableName=self.place.jobs_table, Key=key, ConsistentRead=True)
+            answer = self.dynamodb.get_item(TableName=self.env.jobs_table, Key=key, ConsistentRead=True)
         except ClientError as error:
             if _code(error) != NO_TABLE:
                 raise
@@ -288,7 +250,7 @@ class Work:
         return wire.unpack(answer.get("Item", {}))
 
     def _mark(self, limit_usd: float) -> list[str]:
-        """Tells the router that the node is to stay off until the month ends or the limit is raised.
+        """Writes the mark by which the router keeps the node off until the month ends or the limit is raised.
 
         Returns:
             What couldn't be done.
@@ -300,7 +262,7 @@ class Work:
             "expires_at": int(next_month(datetime.fromtimestamp(self.at, UTC)).timestamp()),
         }
         try:
-            self.dynamodb.put_item(TableName=self.place.jobs_table, Item=wire.pack(item))
+            self.dynamodb.put_item(TableName=self.env.jobs_table, Item=wire.pack(item))
         except (ClientError, BotoCoreError) as error:
             _log(level="error", event="not_marked", error=_code(error))
             return [f"the mark for the router ({_code(error)})"]
@@ -310,13 +272,16 @@ class Work:
         """Stops these instances (id → why), whatever happens to one of them.
 
         Args:
-            left: what failed before.
+            left: what has failed already.
+
+        Raises:
+            StillRunning: something failed.
         """
         stopped: list[str] = []
         for instance, code in self._attempts(list(chosen)):
             if code is None:
                 stopped.append(instance)
-                metering.stopped(self.dynamodb, self.place.jobs_table, instance, self.at)
+                metering.stopped(self.dynamodb, self.env.jobs_table, instance, self.at)
                 _log(level="warning", event="stopped", instance=instance, why=chosen[instance])
             elif code not in GONE:
                 left = [*left, f"{instance} ({code})"]
@@ -329,7 +294,7 @@ class Work:
     def _attempts(self, instances: list[str]) -> Iterator[tuple[str, str | None]]:
         """Each instance with the error code of its own attempt, or `None`.
 
-        First all batches, whatever becomes of one; then singly what was in a refused batch.
+        First all batches, whatever becomes of one; then each instance of a refused batch alone.
         """
         refused: list[str] = []
         for start in range(0, len(instances), BATCH):

@@ -1,6 +1,6 @@
-"""What people read about money: pure text from figures, for the daily mail and for whoever else tells the same.
+"""The daily summary's texts: pure functions from figures to text.
 
-AWS counts in US dollars; people are told euros, by the rate that stands in the settings and its date beside it.
+AWS bills in US dollars. Texts give euros, at the rate and the rate's date that the settings hold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SUBJECT_CHARS = 100
 
 @dataclass(frozen=True)
 class Rate:
-    """How many US dollars a euro is, and of which day that is (as the settings write it)."""
+    """US dollars for one euro, and the date of that rate (as the settings write it)."""
 
     usd_per_eur: float
     asof: str
@@ -35,10 +35,10 @@ class Rate:
 class Spend:
     """A budget's figures for the current month, in US dollars.
 
-    actual: what this month has cost; `None`: AWS still tells the last month's figure.
-    forecast: what AWS expects by the month's end; `None`: not known yet.
-    since: what came since the last summary; `None`: there was none, or this month's figure isn't known yet.
-    counted: was there ever anything but nothing? A budget counts by tags, and nothing before they are activated.
+    actual: this month's cost; `None`: AWS still reports the last month's figure.
+    forecast: AWS's forecast for the whole month; `None`: not known yet.
+    since: the spend since the last summary; `None`: there was none, or this month's figure isn't known yet.
+    counted: whether the budget has ever shown a spend. It counts by tags, and nothing before those are activated.
     """
 
     limit: float
@@ -59,7 +59,7 @@ class Running:
 
 
 class Metered(Protocol):
-    """What the env's own record says, in US dollars; `metering.Summary` is one."""
+    """The figures of the env's own record, in US dollars; `metering.Summary` has them."""
 
     @property
     def yesterday(self) -> float: ...
@@ -77,13 +77,13 @@ class Metered(Protocol):
     def unknown(self) -> tuple[str, ...]: ...
 
 
-def still(metered: Metered | None, running: Sequence[Running]) -> bool:
-    """Did nothing run yesterday, and does nothing now? Only our own record tells the former."""
+def nothing_ran(metered: Metered | None, running: Sequence[Running]) -> bool:
+    """Whether nothing ran yesterday and nothing runs now. Only our own record knows about yesterday."""
     return metered is not None and not metered.ran and not running
 
 
-def quiet(spend: Spend, running: Sequence[Running]) -> bool:
-    """Was nothing spent since the last summary (without one: this month), and does nothing run?"""
+def nothing_spent(spend: Spend, running: Sequence[Running]) -> bool:
+    """Whether nothing was spent since the last summary (without one: this month), and nothing runs."""
     if spend.actual is None or running:
         return False
     return (spend.actual if spend.since is None else spend.since) < 0.005
@@ -92,13 +92,13 @@ def quiet(spend: Spend, running: Sequence[Running]) -> bool:
 def subject(
     env: str, spend: Spend | None, running: Sequence[Running], rate: Rate, metered: Metered | None = None
 ) -> str:
-    """One line, ASCII."""
+    """The mail's subject: one line, ASCII."""
     if metered is not None and spend is not None:
         told = f"{rate.eur(metered.month)} of {rate.eur(spend.limit)} this month".replace("€", "EUR ")
-        told = f"nothing ran, {told}" if still(metered, running) else told
+        told = f"nothing ran, {told}" if nothing_ran(metered, running) else told
     elif spend is None:
         told = "no budget"
-    elif quiet(spend, running):
+    elif nothing_spent(spend, running):
         told = "nothing spent" if spend.counted else "nothing counted yet"
     elif spend.actual is None:
         told = "a new month, not known yet"
@@ -115,18 +115,18 @@ def body(
     now: datetime,
     metered: Metered | None = None,
 ) -> str:
-    """The mail's text; a day without spend is one line, which claims that only where something was ever counted.
+    """The mail's text. A day without spend is one line, which claims that only where a spend was ever counted.
 
     Args:
-        spend: `None`: the env's budget isn't there.
-        now: the moment that running times are counted to, with a time zone.
-        metered: what the env's own record says; `None`: there is none.
+        spend: `None`: the env's budget doesn't exist.
+        now: the end of the running times, with a time zone.
+        metered: the figures of the env's own record; `None`: there is none.
     """
-    if metered is not None and still(metered, running):
+    if metered is not None and nothing_ran(metered, running):
         told = f"Env {env}: nothing ran yesterday and nothing is running. {_metered(metered, spend, rate)}"
         never = spend is not None and spend.actual is not None and not spend.counted
         return f"{told} {NEVER_COUNTED}" if never else told
-    if spend is not None and quiet(spend, running):
+    if spend is not None and nothing_spent(spend, running):
         told = "nothing was spent and nothing is running" if spend.counted else "nothing is running"
         return f"Env {env}: {told}. {_month(spend, rate)}" + ("" if spend.counted else f" {NEVER_COUNTED}")
     lines = [f"Env {env}, {_day(now.date())}.", ""]
@@ -152,7 +152,7 @@ def body(
 
 
 def _metered(metered: Metered, spend: Spend | None, rate: Rate) -> str:
-    """By our own record, which counts at list prices and what stands as well as what ran."""
+    """The record's figures: list prices, of machines that ran and of what costs money while it merely exists."""
     limit = f" of {rate.eur(spend.limit)}" if spend is not None else ""
     less = f" (without {', '.join(metered.unknown)}, whose price isn't known)" if metered.unknown else ""
     return (

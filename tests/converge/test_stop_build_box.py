@@ -17,7 +17,8 @@ from whole_stack import Env
 
 from aistratus import wire
 from aistratus.cloud import Cloud
-from aistratus.functions import stop_build_box
+from aistratus.functions import guard_events, stop_build_box
+from aistratus.functions.stop_build_box import Environment
 from aistratus.local import process
 from aistratus.package import functions_zip, router_zip, worker_zip
 
@@ -372,9 +373,9 @@ class Lambda:
 
 
 def attempts(ec2: Lambda, count: int) -> dict[str, str | None]:
-    place = stop_build_box.Place("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68, LIMIT, TOPIC, 15, 12, "")
-    work = stop_build_box.Work(place, ec2, ec2, None, ec2, 0.0)
-    return dict(work._attempts([f"i-{number}" for number in range(count)]))
+    env = Environment("dev", "jobs", TOPIC, RULE, "tinyllama-dev-killer", 24.68, LIMIT, TOPIC, 15, 12, "")
+    run = stop_build_box.Run(env, ec2, ec2, None, ec2, 0.0)
+    return dict(run._attempts([f"i-{number}" for number in range(count)]))
 
 
 def test_all_batches_go_before_what_a_refused_one_leaves() -> None:
@@ -440,11 +441,11 @@ def test_any_other_event_does_nothing(
 
 
 def test_the_events_of_topic_and_rule_are_known_for_what_they_are() -> None:
-    assert stop_build_box.notice_of({"Records": [notice(), notice()]}, TOPIC) == "stop\nstop"
-    assert stop_build_box.names('AWS Budgets: {"budgetName":"tinyllama-dev-killer"}', "tinyllama-dev-killer")
-    assert stop_build_box.moment_of(TICK, RULE) == datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
-    assert stop_build_box.notice_of(TICK, TOPIC) is None
-    assert stop_build_box.moment_of({"Records": [notice()]}, RULE) is None
+    assert guard_events.notice_of({"Records": [notice(), notice()]}, TOPIC) == "stop\nstop"
+    assert guard_events.mentions('AWS Budgets: {"budgetName":"tinyllama-dev-killer"}', "tinyllama-dev-killer")
+    assert guard_events.scheduled_time(TICK, RULE) == datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    assert guard_events.notice_of(TICK, TOPIC) is None
+    assert guard_events.scheduled_time({"Records": [notice()]}, RULE) is None
 
 
 def test_a_month_ends_where_the_budget_begins_anew() -> None:
