@@ -15,7 +15,7 @@ from moto.awslambda.responses import LambdaResponse
 from moto.iam.models import IAMBackend
 
 from aistratus.local.shim.cloud import Cloud
-from aistratus.local.shim.lambda_ import ResourceConflict, plain_name
+from aistratus.local.shim.lambda_requests import ResourceConflict, plain_name
 from aistratus.local.shim.patching import wrap
 from aistratus.local.strict.rule import Book, Delays, Rule
 
