@@ -30,9 +30,9 @@ from aistratus.wire.message import job_pk as job_pk
 from aistratus.wire.message import message_group as message_group
 from aistratus.wire.records import POWER_KEPT_S as POWER_KEPT_S
 from aistratus.wire.records import SEEN as SEEN
+from aistratus.wire.records import SEEN_EVERY_S as SEEN_EVERY_S
 from aistratus.wire.records import START as START
 from aistratus.wire.records import STOP as STOP
-from aistratus.wire.records import WITNESS_EVERY_S as WITNESS_EVERY_S
 from aistratus.wire.records import WORKER as WORKER
 from aistratus.wire.records import Sign as Sign
 from aistratus.wire.records import Usage as Usage

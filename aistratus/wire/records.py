@@ -15,31 +15,31 @@ from typing import Any, Final
 from aistratus.wire.attributes import pack
 
 POWER_KEPT_S: Final = 420 * 86_400
-"""A year can be looked back on."""
+"""Long enough to look back on a whole year."""
 
 START: Final = "start"
 STOP: Final = "stop"
 SEEN: Final = "seen"
 
 WORKER: Final = "worker"
-"""It knows since when it runs itself, not since when its machine does."""
-WITNESS_EVERY_S: Final = 60
-"""A worker's sign of life in the power record."""
+"""`by` of the worker, whose `since_ms` is its own start, not its machine's."""
+SEEN_EVERY_S: Final = 60
+"""How often a worker writes `seen`."""
 
 _SIGN: Final = re.compile(r"(start|stop|seen)_(\w+?)_(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sign:
-    """One sign of an instance's life.
+    """One entry about an instance.
 
-    verb: `start` and `stop` are told by whoever did it; `seen` says that it ran at `at_ms`.
-    since_ms: names the sign: of `start` and `stop` their own moment; of `seen` when the instance was started, and where
-        its worker says so, when that worker was.
-    at_ms: the moment that it is a sign of.
-    type: the instance's type; empty where the writer doesn't know it.
-    by: who left it: `router`, `operator`, `guard`, or the instance's own `worker`.
-    busy_ms: for how long of this time the worker's model has worked, as the worker says.
+    verb: `start` and `stop` are written by whoever did it; `seen` means that the instance ran at `at_ms`.
+    since_ms: identifies the sign: the time of a `start` or `stop`; for `seen` the start of the instance, or of the
+        worker where the worker writes it.
+    at_ms: the time that the sign is about.
+    type: the instance type; empty where the writer doesn't know it.
+    by: who wrote it: `router`, `operator`, `guard`, or the instance's own `worker`.
+    busy_ms: how long the worker has worked on jobs since its start, as the worker reports.
     """
 
     verb: str
@@ -56,7 +56,7 @@ class Sign:
         return f"{self.verb}_{self.instance.replace('-', '_')}_{self.since_ms}"
 
     def update(self) -> dict[str, Any]:
-        """UpdateItem's arguments besides the table's name. A `seen` that isn't later than the one there is refused."""
+        """UpdateItem's arguments without the table's name. A `seen` that isn't newer than the stored one is refused."""
         value = f"{self.at_ms:013d} {self.type or '-'} {self.by or '-'} {self.busy_ms}"
         expires = self.at_ms // 1000 + POWER_KEPT_S
         return {
@@ -69,14 +69,14 @@ class Sign:
 
     @classmethod
     def read(cls, name: str, value: Any) -> Sign | None:
-        """The sign in an attribute of a day's item; `None` if it is none."""
-        told, words = _SIGN.fullmatch(name), str(value).split(" ")
-        if told is None or len(words) != 4 or not (words[0].isdecimal() and words[3].isdecimal()):
+        """The sign in an attribute of a day's item; `None` if the attribute is no sign."""
+        named, words = _SIGN.fullmatch(name), str(value).split(" ")
+        if named is None or len(words) != 4 or not (words[0].isdecimal() and words[3].isdecimal()):
             return None
         at, kind, by, busy = ("" if word == "-" else word for word in words)
-        instance, since_ms = told[2].replace("_", "-"), int(told[3])
+        instance, since_ms = named[2].replace("_", "-"), int(named[3])
         return cls(
-            verb=told[1], instance=instance, since_ms=since_ms, at_ms=int(at), type=kind, by=by, busy_ms=int(busy)
+            verb=named[1], instance=instance, since_ms=since_ms, at_ms=int(at), type=kind, by=by, busy_ms=int(busy)
         )
 
 
@@ -87,7 +87,7 @@ def power_pk(at_ms: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one job has used, in the item of the hour (UTC) in which it ended; no word of what was said."""
+    """One job's usage, kept in the item of the hour (UTC) in which the job ended; it holds no text of the job."""
 
     job_id: str
     conversation: str
@@ -96,7 +96,7 @@ class Usage:
     busy_ms: int
 
     def update(self, at_ms: int) -> dict[str, Any]:
-        """UpdateItem's arguments besides the table's name; a job that is told twice is one."""
+        """UpdateItem's arguments without the table's name; recording a job twice changes nothing."""
         value = f"{self.conversation} {self.prompt_tokens} {self.completion_tokens} {self.busy_ms}"
         return {
             "Key": pack({"pk": usage_pk(at_ms)}),
@@ -107,7 +107,7 @@ class Usage:
 
     @classmethod
     def read(cls, name: str, value: Any) -> Usage | None:
-        """What an attribute of an hour's item says of a job; `None` if it is of none."""
+        """The usage in an attribute of an hour's item; `None` if the attribute is none."""
         words = str(value).split(" ")
         if not name.startswith("job ") or len(words) != 4 or not all(word.isdecimal() for word in words[1:]):
             return None

@@ -1,8 +1,8 @@
 """`python -m aistratus.worker`: reads the environment, starts the supervisor, passes signals on.
 
-Exit status: 0 asked to stop, 1 can't go on (started again by systemd), 2 wrong settings, 64 the machine is to be
-switched off (`power.py`). `--self-test` loads the
-model, prints what it measured as JSON and ends; it needs no queue and no AWS.
+Exit status: 0 asked to stop, 1 can't continue (systemd restarts it), 2 invalid settings, 64 the machine is to be
+switched off (`power.py`). `--self-test` loads the model, prints what it measured as JSON and exits; it needs no queue
+and no AWS.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """One attempt at one job: from the claim to the last write.
 
-The model process generates, the text writer shows what there is so far, and this module joins the two: it passes
-text on, stops the generation as soon as the job is no longer ours, and ends the job. Times are measured from the
-moment the router took the job; within this process they come from the monotonic clock, so that a clock that jumps
-changes none of them.
+The model process generates, the text writer writes the text so far into the job item, and this module connects the
+two: it passes text on, stops the generation as soon as the job is no longer ours, and ends the job. Durations start
+when the router accepted the job; within this process they are measured with the monotonic clock, which never jumps.
 """
 
 from __future__ import annotations
@@ -21,32 +20,32 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from aistratus.wire import CANCELLED, DONE, FAILED, MAX_ATTEMPTS, Job, Usage
 from aistratus.worker.child import Event, ModelDied, ModelProcess
-from aistratus.worker.clients import GaveUp, Patience, error_code
+from aistratus.worker.clients import GaveUp, Retrier, error_code
 from aistratus.worker.inbox import Lease
 from aistratus.worker.jobs import Claim, JobLost, Jobs, Lost
 from aistratus.worker.log import Log
 from aistratus.worker.writer import TextWriter
 
 LOOK_EVERY_S: Final = 0.1
-"""How long the attempt listens to the model before it looks whether the job was lost or the worker stops."""
+"""How often an attempt that waits for the model checks whether the job was lost or the worker stops."""
 
 STALLED_S: Final = 180.0
-"""A model process that neither reads nor writes for this long hangs, and is killed."""
+"""A model process that sends no event for this long counts as hung and is killed."""
 
 STOP_S: Final = 10.0
 """From the stop command to the end of the generation: one token, or one batch of the prompt, of a slow model."""
 
 
-class Then(Enum):
-    """What is to happen to the message."""
+class MessageAction(Enum):
+    """What the supervisor does with the message afterwards."""
 
     DELETE = "delete"
-    GIVE_BACK = "give_back"
+    RELEASE = "release"
     LEAVE = "leave"
 
 
 class AttemptFailed(Exception):
-    """This attempt brought no reply; the message is a sentence for the person who asked."""
+    """This attempt produced no reply; the message is a sentence for the user. `final`: another one wouldn't either."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -62,7 +61,7 @@ class Context:
     """What all attempts of one worker share."""
 
     jobs: Jobs
-    patience: Patience
+    retrier: Retrier
     log: Log
     stopping: threading.Event
     model: Callable[[], ModelProcess]
@@ -79,15 +78,15 @@ class Attempt:
         self._receives = receives
         self._began = time.monotonic()
 
-    def run(self) -> Then:
-        """Claims the job, generates, ends it; what is to happen to the message.
+    def run(self) -> MessageAction:
+        """Claims the job, generates the reply, ends the job.
 
         Raises:
             GaveUp: the worker stops, or the lease was lost while AWS didn't answer.
         """
         try:
             claim_id = uuid.uuid4().hex
-            claim = self._patiently("claim", lambda: self._context.jobs.claim(self._job.pk, claim_id))
+            claim = self._retrying("claim", lambda: self._context.jobs.claim(self._job.pk, claim_id))
         except JobLost as lost:
             return self._unclaimed(lost.why)
         self._began = time.monotonic()
@@ -99,15 +98,15 @@ class Attempt:
         finally:
             writer.close()
 
-    def _unclaimed(self, why: Lost) -> Then:
+    def _unclaimed(self, why: Lost) -> MessageAction:
         if why is Lost.CANCELLED:
             with suppress(JobLost):  # it may have ended as cancelled already
-                self._patiently("cancel", lambda: self._context.jobs.cancel_unclaimed(self._job.pk))
+                self._retrying("cancel", lambda: self._context.jobs.cancel_unclaimed(self._job.pk))
         self._context.log.event("job_not_run", job=self._job.job_id, reason=why.value)
-        # One that was given up is given back until SQS has counted enough receives to move it to the dead letters.
-        return Then.GIVE_BACK if why is Lost.GIVEN_UP else Then.DELETE
+        # The message of a job whose attempts are used up is released until SQS has counted enough receives to move it.
+        return MessageAction.RELEASE if why is Lost.GIVEN_UP else MessageAction.DELETE
 
-    def _work(self, claim: Claim, writer: TextWriter) -> Then:
+    def _work(self, claim: Claim, writer: TextWriter) -> MessageAction:
         timings = {"queued_ms": max(0, claim.started_ms - self._job.submitted_ms)}
         try:
             end = self._generate(claim, writer, timings)
@@ -120,7 +119,7 @@ class Attempt:
             return self._failed(claim, writer, str(error), final=final)
 
     def _generate(self, claim: Claim, writer: TextWriter, timings: dict[str, int]) -> Event:
-        """Passes text on until the model ends; the model's last event."""
+        """Passes text on until the model ends; returns the model's last event."""
         model = self._context.model()
         request = f"{claim.attempt}:{self._job.job_id}"
         model.send(_request(self._job, request))
@@ -137,7 +136,7 @@ class Attempt:
                 continue
             heard = time.monotonic()
             if event.get("id") != request:
-                continue  # the tail of a request that was stopped
+                continue  # a late event of a request that was stopped
             if event["event"] == "failed":
                 raise AttemptFailed(event["reason"], final=event["final"])
             if event.get("text"):
@@ -147,7 +146,7 @@ class Attempt:
                 return event
 
     def _stop(self, model: ModelProcess, request: str) -> None:
-        """Ends the generation, so that the next job finds the model free; a worker that stops kills it anyway."""
+        """Ends the generation, so that the model is free for the next job; a worker that stops kills it anyway."""
         if self._context.stopping.is_set():
             return
         try:
@@ -159,15 +158,15 @@ class Attempt:
                     return
             model.kill()
         except ModelDied:
-            return  # it has stopped, and a new one is on its way
+            return  # it has stopped, and a new process is being started
 
-    def _done(self, claim: Claim, writer: TextWriter, timings: dict[str, int], end: Event) -> Then:
+    def _done(self, claim: Claim, writer: TextWriter, timings: dict[str, int], end: Event) -> MessageAction:
         writer.close()
         speed = end["tokens_per_second"]
         full = {**timings, "total_ms": self._since_submitted(claim), "tokens_per_second": speed}
         usage = {name: end[name] for name in ("prompt_tokens", "completion_tokens")}
         try:
-            self._patiently(
+            self._retrying(
                 "finish",
                 lambda: self._context.jobs.finish(claim, DONE, text=writer.text, usage=usage, timings=full),
             )
@@ -183,10 +182,10 @@ class Attempt:
             **usage,
             **full,
         )
-        return Then.DELETE
+        return MessageAction.DELETE
 
     def _note_usage(self, usage: Mapping[str, int]) -> None:
-        """Once: what it is for bears a gap, and the next job doesn't wait for it."""
+        """Records the usage with one try: statistics can bear a gap, and the next job mustn't wait for them."""
         busy_ms = round((time.monotonic() - self._began) * 1000)
         used = Usage(job_id=self._job.job_id, conversation=self._job.conversation, busy_ms=busy_ms, **usage)
         try:
@@ -194,33 +193,33 @@ class Attempt:
         except (BotoCoreError, ClientError) as error:
             self._context.log.event("usage_not_noted", job=self._job.job_id, code=error_code(error))
 
-    def _stopped(self, claim: Claim, writer: TextWriter) -> Then:
+    def _stopped(self, claim: Claim, writer: TextWriter) -> MessageAction:
         writer.close()
         if self._context.stopping.is_set() or (self._lease.lost and not writer.lost):
             self._context.log.event("attempt_stopped", **self._of(claim))
-            return Then.LEAVE
+            return MessageAction.LEAVE
         why = writer.lost or Lost.TAKEN
         if why is Lost.CANCELLED:
             try:
-                self._patiently("cancel", lambda: self._context.jobs.finish(claim, CANCELLED, text=writer.text))
+                self._retrying("cancel", lambda: self._context.jobs.finish(claim, CANCELLED, text=writer.text))
             except JobLost as lost:
                 why = lost.why
         return self._let_go(claim, why)
 
-    def _let_go(self, claim: Claim, why: Lost) -> Then:
-        """The job isn't ours any more: nothing is written, and only a message that nobody needs is deleted."""
+    def _let_go(self, claim: Claim, why: Lost) -> MessageAction:
+        """The job isn't ours any more: nothing is written, and the message is deleted only if no attempt needs it."""
         self._context.log.event("job_let_go", **self._of(claim), reason=why.value)
-        return Then.LEAVE if why in (Lost.TAKEN, Lost.GIVEN_UP) else Then.DELETE
+        return MessageAction.LEAVE if why in (Lost.TAKEN, Lost.GIVEN_UP) else MessageAction.DELETE
 
-    def _failed(self, claim: Claim, writer: TextWriter, reason: str, *, final: bool) -> Then:
+    def _failed(self, claim: Claim, writer: TextWriter, reason: str, *, final: bool) -> MessageAction:
         if self._context.stopping.is_set():
-            return Then.LEAVE  # the model process was killed by our own stop
-        # The receives and not the attempts, for SQS counts those: a job fails when its message is about to be moved.
+            return MessageAction.LEAVE  # the model process was killed by our own stop
+        # Receives are counted, not attempts, as SQS does: a job fails when its message is about to be moved.
         last = final or self._receives >= MAX_ATTEMPTS
         self._context.log.event("attempt_failed", **self._of(claim), reason=reason, last=last)
         if last:
             try:
-                self._patiently(
+                self._retrying(
                     "fail",
                     lambda: self._context.jobs.finish(
                         claim, FAILED, text=writer.text, error=reason, given_up=not final
@@ -228,19 +227,19 @@ class Attempt:
                 )
             except JobLost as lost:
                 return self._let_go(claim, lost.why)
-        return Then.DELETE if final else Then.GIVE_BACK
+        return MessageAction.DELETE if final else MessageAction.RELEASE
 
     def _of(self, claim: Claim) -> dict[str, str | int | None]:
-        """What every line about this attempt says: `aistratus logs --request` finds it by the request."""
+        """Fields of every log line about this attempt; `aistratus logs --request` searches by `request_id`."""
         return {"job": self._job.job_id, "request_id": claim.request_id, "attempt": claim.attempt}
 
     def _since_submitted(self, claim: Claim) -> int:
         waited = max(0, claim.started_ms - self._job.submitted_ms)
         return waited + round((time.monotonic() - self._began) * 1000)
 
-    def _patiently(self, what: str, call: Callable[[], Any]) -> Any:
+    def _retrying(self, what: str, call: Callable[[], Any]) -> Any:
         try:
-            return self._context.patience.call(what, call, pointless=lambda: self._lease.lost)
+            return self._context.retrier.call(what, call, give_up_if=lambda: self._lease.lost)
         except ClientError as error:
             self._context.log.event("aws_refused", call=what, job=self._job.job_id, code=error_code(error))
             raise GaveUp(what) from error

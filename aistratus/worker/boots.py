@@ -1,7 +1,7 @@
-"""How long a boot took, told once the worker is ready: what the next one will take is learned from it.
+"""Records how long a boot took, once the worker is ready; the next boot is estimated from it.
 
-When the start was asked for stands in the wake item (`wire.WAKE_PK`), whoever asked; a machine that was started in the
-console has no such moment, and is not counted. Only the first worker of a boot tells it.
+The wake item (`wire.WAKE_PK`) holds the time at which the start was requested. A machine that was started in the AWS
+console has no such time, and isn't recorded. Only the first worker of a boot records it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from aistratus.worker.log import Log
 from aistratus.worker.settings import Settings
 
 LONGEST_MS: Final = 900_000
-"""A start that was asked for longer ago isn't this boot's."""
+"""A start that was requested longer ago doesn't belong to this boot."""
 
 
 def stages(asked_ms: int, began_ms: int, ready_ms: int, type_: str) -> dict[str, Any] | None:
-    """The record of a boot; `None` where these moments can't be one's.
+    """The record of a boot; `None` where these times can't belong to one boot.
 
     Args:
         asked_ms: when the machine was told to start.
@@ -35,7 +35,7 @@ def stages(asked_ms: int, began_ms: int, ready_ms: int, type_: str) -> dict[str,
 
 
 class Boots:
-    """Tells this boot, once."""
+    """Records this boot, once."""
 
     def __init__(self, clients: Clients, settings: Settings, log: Log, *, first: bool) -> None:
         self._clients, self._settings, self._log, self._first = clients, settings, log, first

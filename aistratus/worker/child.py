@@ -1,8 +1,8 @@
-"""The model process as the supervisor sees it: started, asked, heard, and mourned with a reason.
+"""The supervisor's handle on the model process: starts it, sends commands, receives events, explains how it ended.
 
 The process gets no AWS credentials: it parses files and prompts with native code and needs none. Its standard error
-goes into the log line by line (native libraries tell there why they fail), capped, so that a chatty library can't
-fill a disk.
+goes into the log line by line, because native libraries report their failures there; the number of lines is capped, so
+that a verbose library can't fill the disk.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ModelProcess:
         self._sending = threading.Lock()
         _start("model-events", self._hear, self._process.stdout)
         _start("model-output", self._log_output, self._process.stderr)
-        with suppress(ModelDied):  # whoever waits for its first event is told
+        with suppress(ModelDied):  # raised again to whoever waits for its first event
             self.send({"do": "load", "spec": asdict(spec)})
 
     @property
@@ -68,10 +68,10 @@ class ModelProcess:
         return self._process.poll() is None
 
     def send(self, command: Mapping[str, Any]) -> None:
-        """Passes a command.
+        """Sends a command.
 
         Raises:
-            ModelDied: nobody is there to take it.
+            ModelDied: the process has ended.
         """
         try:
             with self._sending:
@@ -91,7 +91,7 @@ class ModelProcess:
         except queue.Empty:
             return None
         if event is None:
-            self._events.put(None)  # so that every later call is told too
+            self._events.put(None)  # so that every later call raises as well
             raise ModelDied(self.death())
         return event
 
@@ -137,7 +137,7 @@ def _start(name: str, work: Any, stream: IO[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without AWS' variables, and with the folder of this package on the module path."""
+    """Our environment without AWS's variables, and with this package's folder on the module path."""
     home = str(Path(__file__).resolve().parents[2])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     rest = kept.get("PYTHONPATH")

@@ -1,9 +1,9 @@
-"""How the worker talks to AWS, and how long it puts up with AWS not answering.
+"""The worker's AWS clients and their retries.
 
-An outage or a throttle must cost time and nothing else, so every call that matters is repeated with a capped, growing
-pause until it succeeds, the worker stops, or the reason to make it is gone. Only an answer about the thing itself
-("condition failed", "receipt no longer valid") comes through as an error. Permission errors are waited out too: a new
-role takes seconds to work, and a wrong one is repaired by the operator while the log says what is missing.
+An outage or throttling must cost time and nothing else, so every call that matters is retried with capped exponential
+backoff until it succeeds, the worker stops, or the reason to make it is gone. Only errors that a retry can't change
+("condition failed", "receipt no longer valid") are raised. Permission errors are retried too: a new role takes seconds
+to work, and a wrong one is repaired by the operator while the log says what is missing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
-"""An outage of a minute is asked about some ten times, and its end is seen within ten seconds."""
+"""Some ten retries in an outage of a minute, whose end is noticed within ten seconds."""
 
 CONNECT_S: Final = 3
 ANSWER_S: Final = 5
-LAST_WORD_S: Final = 0.7
-"""At the end of the process each call has this long, so that all of it takes less than two seconds."""
+LAST_CALL_S: Final = 0.7
+"""Time-out of each call at the end of the process, so that all of them take less than two seconds."""
 
 CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 RECEIPT_CODES: Final = frozenset(
@@ -45,18 +45,18 @@ RECEIPT_CODES: Final = frozenset(
 )
 """SQS no longer knows this receipt: the message was deleted, or belongs to a later receive."""
 
-ANSWERS: Final = RECEIPT_CODES | {CONDITION_FAILED, "ValidationException"}
+FINAL_CODES: Final = RECEIPT_CODES | {CONDITION_FAILED, "ValidationException"}
 
 
 class GaveUp(Exception):
-    """The worker stops, or what the call was for has ended."""
+    """Retrying ended without success: the worker stops, or the call isn't needed any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clients:
-    """boto3's low-level clients (thread-safe): for work, and for the last second of the process.
+    """boto3's low-level clients (thread-safe); `last_*` have short time-outs, for the last second of the process.
 
-    time: the time of day, put right by what the clients for work are answered.
+    time: the time of day by AWS's clock, corrected by these clients' answers.
     s3: makes the client that fetches models, which few workers need.
     """
 
@@ -78,7 +78,7 @@ def connect(settings: Settings) -> Clients:
         tcp_keepalive=True,
     )
     poll = work.merge(Config(read_timeout=settings.poll_s + ANSWER_S))
-    last = Config(connect_timeout=LAST_WORD_S, read_timeout=LAST_WORD_S, retries={"total_max_attempts": 1})
+    last = Config(connect_timeout=LAST_CALL_S, read_timeout=LAST_CALL_S, retries={"total_max_attempts": 1})
 
     def client(service: str, config: Config) -> Any:
         return session.client(service, endpoint_url=settings.endpoint_url, config=config)
@@ -91,8 +91,8 @@ def connect(settings: Settings) -> Clients:
         time=AwsTime(),
         s3=lambda: client("s3", work.merge(Config(read_timeout=30))),
     )
-    for listened_to in (clients.sqs, clients.dynamodb):
-        clients.time.attach(listened_to)
+    for source in (clients.sqs, clients.dynamodb):
+        clients.time.attach(source)
     return clients
 
 
@@ -103,45 +103,45 @@ def error_code(error: Exception) -> str:
     return type(error).__name__
 
 
-def is_answer(error: Exception) -> bool:
-    """Whether asking again would only give the same answer."""
-    return isinstance(error, ParamValidationError) or error_code(error) in ANSWERS
+def is_final(error: Exception) -> bool:
+    """Whether a retry would only fail the same way."""
+    return isinstance(error, ParamValidationError) or error_code(error) in FINAL_CODES
 
 
 def pause_after(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling, capped, with jitter against herds."""
+    """Seconds to wait after this many failures in a row: exponential backoff, capped, with jitter."""
     jitter = random.uniform(0.7, 1.0)  # noqa: S311 (spreads retries, keeps no secret)
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16)) * jitter
 
 
-class Patience:
-    """Repeats a call until AWS answers it."""
+class Retrier:
+    """Retries a call until it succeeds or fails for good."""
 
     def __init__(self, log: Log, stopping: threading.Event) -> None:
         self._log = log
         self._stopping = stopping
 
-    def call(self, what: str, call: Callable[[], T], *, pointless: Callable[[], bool] = lambda: False) -> T:
+    def call(self, what: str, call: Callable[[], T], *, give_up_if: Callable[[], bool] = lambda: False) -> T:
         """The call's result.
 
         Args:
             what: for the log.
             call: makes one AWS call.
-            pointless: asked after each failure; true ends the waiting.
+            give_up_if: asked after each failure; true ends the retries.
 
         Raises:
-            GaveUp: the worker stops, or it became pointless.
-            ClientError: an answer about the thing itself.
+            GaveUp: the worker stops, or `give_up_if` has become true.
+            ClientError, BotoCoreError: an error that a retry can't change.
         """
         failures = 0
         while True:
             try:
                 return call()
             except (BotoCoreError, ClientError) as error:
-                if is_answer(error):
+                if is_final(error):
                     raise
                 failures += 1
                 pause = pause_after(failures)
                 self._log.event("aws_failed", call=what, code=error_code(error), failures=failures, pause_s=pause)
-            if self._stopping.wait(pause) or pointless():
+            if self._stopping.wait(pause) or give_up_if():
                 raise GaveUp(what)

@@ -1,9 +1,9 @@
-"""Tells people about jobs whose last attempt could not say anything itself.
+"""Marks jobs as failed whose message is in the dead-letter queue.
 
-A worker that is killed without warning on a message's third receive marks nothing; SQS then moves the message to the
-dead-letter queue, and its job would look as if it still ran. So that queue is looked through now and then, and each
-job found there that has not ended is marked failed. The messages stay there for the operator: they are made visible
-again at once and never deleted.
+A worker that is killed on a message's third receive can't mark the job; SQS then moves the message to the dead-letter
+queue, and the job would look as if it still ran. So that queue is scanned now and then, and each job found there that
+hasn't ended is marked failed. The messages stay there for the operator: they are made visible again at once and never
+deleted.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from aistratus.wire import MAX_ATTEMPTS, Job, WireError, job_pk
-from aistratus.worker.clients import error_code, is_answer
+from aistratus.worker.clients import error_code, is_final
 from aistratus.worker.jobs import JobLost, Jobs, Lost
 from aistratus.worker.log import Log
 
 LOOK_EVERY_S: Final = 20
 HIDDEN_S: Final = 30
-"""While a look is under way its messages are hidden, so that the next receive brings others."""
+"""Visibility timeout during a scan, so that the next receive returns other messages."""
 
 BATCH: Final = 10
-LARGEST_LOOK: Final = 50
-"""Receives in one look: 500 messages; the next look goes on where order lets it."""
+MAX_RECEIVES: Final = 50
+"""Receives in one scan, that is 500 messages."""
 
 REMEMBERED: Final = 2_000
-"""Messages known to be settled, so that an old one costs no write at each look."""
+"""Settled messages that are remembered, so that an old one costs no write at each scan."""
 
 REASON: Final = (
     f"no reply after {MAX_ATTEMPTS} attempts: during the last one the worker was killed, stopped or lost its machine"
@@ -40,9 +40,9 @@ UNREADABLE: Final = "its message could not be read by the worker; are router and
 
 
 def _job_in(body: str) -> tuple[str, str]:
-    """The key of a message's job and why that job gets no reply.
+    """The key of a message's job, and the reason why that job gets no reply.
 
-    A message that isn't good may still name its job (another version of the router wrote it, say): somebody waits.
+    An invalid message may still name its job (for example when another version of the router wrote it).
 
     Raises:
         WireError: it names none.
@@ -68,7 +68,7 @@ def _names(body: str) -> tuple[str | None, str | None]:
 
 
 class DeadLetters:
-    """Looks through the dead-letter queue in a thread of its own."""
+    """Scans the dead-letter queue in a thread of its own."""
 
     def __init__(self, sqs: Any, queue_url: str, jobs: Jobs, log: Log) -> None:
         self._sqs = sqs
@@ -83,7 +83,7 @@ class DeadLetters:
         self._thread.start()
 
     def look_soon(self) -> None:
-        """Something may have arrived there."""
+        """Starts the next scan at once, because a message may have arrived."""
         self._wake.set()
 
     def _watch(self) -> None:
@@ -94,20 +94,20 @@ class DeadLetters:
                 self.look()
                 failing = False
             except (BotoCoreError, ClientError) as error:
-                if not failing:  # once an outage, not at every look
+                if not failing:  # once per outage, not at every scan
                     self._log.event("aws_failed", call="dead_letters", code=error_code(error))
                 failing = True
             self._wake.wait(LOOK_EVERY_S)
 
     def look(self) -> None:
-        """One look through the whole queue.
+        """Scans the whole queue once.
 
         Raises:
-            BotoCoreError, ClientError: AWS didn't answer; what was settled stays settled.
+            BotoCoreError, ClientError: AWS didn't answer; jobs that were marked stay marked.
         """
         seen: list[dict[str, Any]] = []
         try:
-            for _ in range(LARGEST_LOOK):
+            for _ in range(MAX_RECEIVES):
                 messages = self._receive()
                 seen += messages
                 for message in messages:
@@ -133,21 +133,21 @@ class DeadLetters:
             self._log.event("job_abandoned", job=pk.rpartition("#")[2], reason=reason)
         except JobLost as lost:
             if lost.why is Lost.REDRIVEN:
-                return  # if it dies once more, a later look tells
-            # Otherwise it has ended, or its item is gone: nobody waits.
+                return  # if it fails again, a later scan marks it
+            # Otherwise it has ended, or its item is gone.
         except ClientError as error:
-            if not is_answer(error):
+            if not is_final(error):
                 raise
             self._log.event("aws_refused", call="abandon", code=error_code(error))
         except WireError:
-            # Whose it was can't be told. Its text may hold a prompt: not logged.
+            # It doesn't name its job. Its text may hold a prompt, so it isn't logged.
             self._log.event("poison_message", queue="dead-letter", message=message["MessageId"])
         self._settled[message["MessageId"]] = None
         while len(self._settled) > REMEMBERED:
             self._settled.popitem(last=False)
 
     def _show_again(self, messages: list[dict[str, Any]]) -> None:
-        """Makes them visible in the order they came in; those that AWS doesn't take appear by themselves soon."""
+        """Makes them visible again in their order; where that fails, the visibility timeout does it soon."""
         for start in range(0, len(messages), BATCH):
             entries = [
                 {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}

@@ -1,8 +1,7 @@
-"""An engine without a model: it answers with the words of the question.
+"""An engine without a model: it replies with the words of the question.
 
-It is for tests that need ten thousand quick jobs or a reply that takes a known time, and is chosen only by
-`WORKER_ENGINE=echo`. A token is one byte, so that everything in front of it (template, limits, UTF-8, stop strings)
-works exactly as with a real model.
+For tests that need ten thousand quick jobs or a reply that takes a known time; only `WORKER_ENGINE=echo` selects it.
+A token is one byte, so that the code in front of it (template, limits, UTF-8, stop strings) works as with a model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the worker asks of an inference engine.
+"""The interface of an inference engine.
 
 An engine turns text into tokens and tokens into more tokens, nothing else: the chat template, the limits of the
-context, stop strings and UTF-8 belong to the code in front of it and are the same for every engine. ctransformers
-is the default behind this interface; another engine needs one class with these few methods.
+context, stop strings and UTF-8 belong to the code in front of it and are the same for every engine. ctransformers is
+the default engine; another one needs a class with these few methods.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Does the model run on the machine's GPU, and if it doesn't, will it?
+"""Reports whether the model runs on the machine's GPU, and if it doesn't, why.
 
-Only the process that holds the model can tell that it does: it has the GPU's device open (`holds_gpu`). Why it doesn't
-is told as soon as that is final. The first boot on a type with a GPU takes some minutes to build NVIDIA's driver, and
-the model answers on the processor meanwhile; the bootstrap script writes how that ended, together with the boot that it
-was in, after it has started the worker anew for it. Until then nothing is final.
+The process that holds the model knows whether it does: it has the GPU's device open (`holds_gpu`). The reason why it
+doesn't is reported once it is final. On the first boot of a GPU type it takes some minutes to build NVIDIA's driver,
+and the model runs on the CPU meanwhile. When that is done, the bootstrap script restarts the worker and writes the
+outcome, with the boot's id, into a file; until then nothing is final.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 NVIDIA: Final = "0x10de"
 DISPLAY: Final = "0x03"
-"""How the class of a graphics card (0x0300xx) or an accelerator without a screen (0x0302xx) begins.
+"""PCI class prefix of a graphics card (0x0300xx) and of an accelerator without a display (0x0302xx).
 
 Source: the PCI code and ID assignment specification; the kernel's `Documentation/ABI/testing/sysfs-bus-pci`.
 """
@@ -26,21 +26,21 @@ PCI: Final = Path("/sys/bus/pci/devices")
 """A device is listed here whether it has a driver or not."""
 
 USABLE: Final = "usable"
-"""What the bootstrap script writes when the driver works; anything else is that it doesn't."""
+"""The outcome that the bootstrap script writes when the driver works; any other word means that it doesn't."""
 
 
 def holds_gpu(descriptors: Path = Path("/proc/self/fd")) -> bool:
-    """Has this process an NVIDIA GPU open, as CUDA keeps it from its first call to the process's end?"""
+    """Whether this process has an NVIDIA GPU open, which CUDA keeps from its first call to the process's end."""
     with suppress(OSError):
         for entry in descriptors.iterdir():
-            with suppress(OSError):  # closed meanwhile
+            with suppress(OSError):  # the descriptor was closed meanwhile
                 if re.fullmatch(r"/dev/nvidia\d+", str(entry.readlink())):
                     return True
     return False
 
 
 def has_gpu(devices: Path = PCI) -> bool:
-    """Has this machine an NVIDIA GPU, with or without a driver?"""
+    """Whether this machine has an NVIDIA GPU, with or without a driver."""
     with suppress(OSError):
         return any(_is_gpu(device) for device in devices.iterdir())
     return False
@@ -55,13 +55,13 @@ def _is_gpu(device: Path) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """What the heartbeat says of the GPU.
+    """The heartbeat's report on the GPU.
 
-    there: the machine has one.
-    boot: this boot of the machine.
-    note: where the bootstrap script writes `BOOT usable` or `BOOT unusable`; none where nobody does.
-    used: does the loaded model run on it?
-    given_up: why the engine couldn't use it, if that was tried and has failed.
+    there: whether the machine has one.
+    boot: the id of this boot of the machine.
+    note: the file into which the bootstrap script writes `BOOT usable` or `BOOT unusable`; `None`: there is no script.
+    used: whether the loaded model runs on the GPU.
+    given_up: why the engine couldn't use the GPU, if it tried and failed.
     """
 
     there: bool
@@ -71,7 +71,7 @@ class Gpu:
     given_up: Callable[[], str | None]
 
     def report(self) -> dict[str, bool | str | None]:
-        """`gpu`, and in `gpu_trouble` why it isn't used; `None` as long as it may still come."""
+        """`gpu`: whether it is used; `gpu_trouble`: why not, and `None` while that isn't final."""
         used = self.used()
         return {"gpu": used, "gpu_trouble": None if used else self._trouble()}
 
@@ -87,7 +87,7 @@ class Gpu:
         return None if reason is None else f"the engine can't use it: {reason}"
 
     def _verdict(self) -> str | None:
-        """How the bootstrap script's part ended in this boot; `None` while it goes on."""
+        """The outcome that the bootstrap script wrote in this boot; `None` while it is still at work."""
         if self.note is None:
             return USABLE
         with suppress(OSError, ValueError):

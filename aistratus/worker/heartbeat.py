@@ -1,8 +1,8 @@
-"""The heartbeat item: how the router knows that a worker is awake without asking EC2.
+"""The heartbeat item, by which the router knows that a worker is awake without asking EC2.
 
-It is written every few seconds from a thread of its own, so that neither a slow model nor a stuck queue makes the
-worker look dead, and at once when the model becomes ready or can't be loaded. A worker that stops takes it away: the
-next prompt then wakes the node without waiting for the item to grow old.
+It is written every few seconds by a thread of its own, so that neither a slow model nor a stuck queue makes the worker
+look dead, and at once when the model becomes ready or can't be loaded. A worker that stops deletes it, so that the next
+prompt wakes the node without waiting for the item to grow stale.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from aistratus import __version__
 from aistratus.wire import HEARTBEAT_EVERY_S, HEARTBEAT_PK, pack
 from aistratus.worker.clients import CONDITION_FAILED, Clients, error_code
 from aistratus.worker.log import Log
+from aistratus.worker.power_record import PowerRecorder
 from aistratus.worker.settings import Settings
-from aistratus.worker.witness import Witness
 
 KEPT_S: Final = 3_600
-"""How long a heartbeat that nobody took away stays readable, as "last seen"."""
+"""How long a heartbeat that wasn't deleted stays readable, as "last seen"."""
 
 WATCH_EVERY_S: Final = 0.25
-"""How soon a model that became ready, or can't be loaded, is told."""
+"""How soon it is reported that the model became ready or can't be loaded."""
 
 
 class Heartbeat:
     """Writes the item.
 
     Args:
-        report: `state`, `tokens_per_second`, `busy_ms` (since it began), how long the machine has nothing to do and
-            when it will be switched off, whether it runs on the GPU and if not, why, and, in trouble, `reason`.
+        report: the item's contents: `state`, `tokens_per_second`, `busy_ms` (since the worker started), idle time and
+            time until power-off (`Power.report`), GPU (`Gpu.report`), model (`Models.report`), and a `reason` if the
+            model can't be loaded.
     """
 
     def __init__(self, clients: Clients, settings: Settings, report: Callable[[], Mapping[str, Any]], log: Log) -> None:
@@ -41,7 +42,7 @@ class Heartbeat:
         self._settings = settings
         self._report = report
         self._log = log
-        self.witness = Witness(clients, settings, lambda: int(report().get("busy_ms", 0)), log)
+        self.power_record = PowerRecorder(clients, settings, lambda: int(report().get("busy_ms", 0)), log)
         self._ended, self._paused = threading.Event(), threading.Event()
         self._writing = threading.Lock()
         self._failing = False
@@ -51,21 +52,21 @@ class Heartbeat:
         self._thread.start()
 
     def pause(self) -> None:
-        """Takes the item away, and writes none until `resume`."""
+        """Deletes the item, and writes none until `resume`."""
         self._paused.set()
-        self._take_away()
+        self._delete()
 
     def resume(self) -> None:
-        """Beats again, at once."""
+        """Writes it again, at once."""
         self._paused.clear()
 
     def remove(self) -> None:
-        """Ends the beat and takes the item away, if it is still this worker's."""
+        """Stops writing and deletes the item, if it is still this worker's."""
         self._ended.set()
-        self._take_away()
+        self._delete()
 
-    def _take_away(self) -> None:
-        held = self._writing.acquire(timeout=0.5)  # a beat under way would bring the item back
+    def _delete(self) -> None:
+        held = self._writing.acquire(timeout=0.5)  # a write in progress would bring the item back
         try:
             self._clients.last_dynamodb.delete_item(
                 TableName=self._settings.jobs_table,
@@ -79,7 +80,7 @@ class Heartbeat:
         finally:
             if held:
                 self._writing.release()
-            self.witness.farewell()
+            self.power_record.record_last()
 
     def _beat_until_ended(self) -> None:
         told: tuple[Any, ...] | None = None
@@ -111,8 +112,8 @@ class Heartbeat:
             try:
                 self._clients.dynamodb.put_item(TableName=self._settings.jobs_table, Item=pack(item))
                 self._failing = False
-                self.witness.look()
+                self.power_record.record_if_due()
             except (BotoCoreError, ClientError) as error:
-                if not self._failing:  # once an outage, not every five seconds
+                if not self._failing:  # once per outage, not every five seconds
                     self._log.event("heartbeat_failed", code=error_code(error))
                 self._failing = True

@@ -1,8 +1,8 @@
 """The queue, one message at a time, and the lease on the message that is being worked on.
 
-A message is received with a short visibility timeout that a thread of its own keeps extending: so a worker that
-vanishes frees its message within seconds, and a slow model never loses one. Giving a message back makes it visible
-at once. The last word goes to SQS: when it no longer knows the receipt, the message belongs to somebody else.
+A message is received with a short visibility timeout, which a thread keeps extending: a worker that vanishes loses its
+message within seconds, and a slow model never loses one. Releasing a message makes it visible at once. SQS decides:
+when it no longer knows the receipt, the message belongs to another receive.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aistratus.worker.clients import RECEIPT_CODES, GaveUp, Patience, error_code, is_answer, pause_after
+from aistratus.worker.clients import RECEIPT_CODES, GaveUp, Retrier, error_code, is_final, pause_after
 from aistratus.worker.log import Log
 
 VISIBILITY_S: Final = 20
-"""A worker that vanishes without a trace (its machine lost) delays its job by at most this."""
+"""Visibility timeout: the longest delay of a job whose worker vanished (its machine was lost)."""
 
 EXTEND_EVERY_S: Final = 5
 EXTEND_AGAIN_S: Final = 1
@@ -28,7 +28,7 @@ EXTEND_AGAIN_S: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """A received message. `receives` counts this receive too; SQS moves it away after three."""
+    """A received message. `receives` includes this receive; after three SQS moves the message to the dead letters."""
 
     id: str
     receipt: str
@@ -87,7 +87,7 @@ class Inbox:
 
 
 class Lease:
-    """Keeps one message invisible from `start` until it is deleted or given back."""
+    """Keeps one message invisible from `start` until it is deleted or released."""
 
     def __init__(self, sqs: Any, queue_url: str, receipt: str, log: Log) -> None:
         self._sqs = sqs
@@ -100,39 +100,39 @@ class Lease:
         self._thread = threading.Thread(target=self._extend_until_ended, name="lease", daemon=True)
 
     def start(self) -> None:
-        """Begins to extend, in a thread of its own."""
+        """Starts extending the visibility timeout, in a thread of its own."""
         self._thread.start()
 
     @property
     def lost(self) -> bool:
-        """SQS no longer knows the receipt."""
+        """Whether SQS no longer knows the receipt."""
         return self._lost.is_set()
 
     def end(self) -> None:
-        """Stops extending; the message is nobody's business here any more."""
+        """Stops extending, without another call for the message."""
         self._ended.set()
 
-    def delete(self, patience: Patience) -> None:
-        """The work is done. The lease goes on until SQS has confirmed.
+    def delete(self, retrier: Retrier) -> None:
+        """Deletes the message; the lease lasts until SQS has confirmed.
 
         Raises:
-            GaveUp: the worker stops before SQS answers; the message will come back and find its job ended.
+            GaveUp: the worker stops before SQS answers; the message will be received again and find its job ended.
         """
         try:
-            patience.call("delete", self._delete, pointless=lambda: self.lost)
+            retrier.call("delete", self._delete, give_up_if=lambda: self.lost)
         except ClientError as error:
-            # A message that outlived its receipt comes back, finds its job ended, and is deleted then.
+            # The receipt has expired: the message is received again, finds its job ended, and is deleted then.
             self._log.event("delete_refused", code=error_code(error))
         finally:
             self._ended.set()
 
-    def give_back(self, sqs: Any) -> bool:
-        """Makes the message visible at once with the given client; whether SQS took it (or knows it no longer)."""
+    def release(self, sqs: Any) -> bool:
+        """Makes the message visible at once, with the given client; see the function `release`."""
         self._ended.set()
         # An extension under way would hide the message again; it ends by its own time-out.
         held = self._extending.acquire(timeout=0.5)
         try:
-            return give_back(sqs, self._queue_url, self._receipt, self._log)
+            return release(sqs, self._queue_url, self._receipt, self._log)
         finally:
             if held:
                 self._extending.release()
@@ -148,7 +148,7 @@ class Lease:
                     pause = self._extend()
 
     def _extend(self) -> float:
-        """Extends once; seconds until the next time."""
+        """Extends once; returns the seconds until the next extension."""
         begun = time.monotonic()
         try:
             self._sqs.change_message_visibility(
@@ -158,14 +158,14 @@ class Lease:
         except (BotoCoreError, ClientError) as error:
             code = error_code(error)
             self._log.event("extend_failed", code=code, seconds=round(time.monotonic() - begun, 3))
-            if is_answer(error):
+            if is_final(error):
                 self._lost.set()
                 self._ended.set()
             return EXTEND_AGAIN_S
 
 
-def give_back(sqs: Any, queue_url: str, receipt: str, log: Log) -> bool:
-    """Makes a message visible at once; true unless AWS didn't answer."""
+def release(sqs: Any, queue_url: str, receipt: str, log: Log) -> bool:
+    """Makes a message visible at once. Returns whether nothing is left to do: it is visible, or its receipt expired."""
     try:
         sqs.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=receipt, VisibilityTimeout=0)
         return True

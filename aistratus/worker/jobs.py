@@ -1,11 +1,11 @@
-"""The job item in DynamoDB: claimed, written and finished with conditions, so that only one attempt owns it.
+"""The job item in DynamoDB: claimed, written and finished with conditional writes, so that one attempt owns it.
 
-A claim raises the item's attempt number; every later write names that number and the status `running`. Whoever
-finds the condition false has lost the job: the person cancelled it, a later attempt owns it, or it is gone. That is
-what makes "answered once" true without any lock, even when SQS delivers a message twice.
+A claim increments the item's attempt number; every later write is conditional on that number and the status `running`.
+Whoever finds the condition false has lost the job: the user cancelled it, a later attempt owns it, or it is gone. So a
+job is answered once without any lock, even when SQS delivers a message twice.
 
-Raising a number isn't safe to repeat by itself, and answers get lost. So a claim carries an id of its receive: an item
-that holds this id already was claimed by the first try.
+Incrementing a number isn't idempotent, and answers get lost. So a claim carries an idempotency key, one for each
+receive: an item that holds this key already was claimed by the first try.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Lost(Enum):
 
     ENDED = "the job has ended already"
     GIVEN_UP = "it was given up, and its message belongs among the dead letters"
-    CANCELLED = "the person cancelled it"
+    CANCELLED = "the user cancelled it"
     TAKEN = "another attempt owns it"
     GONE = "its item is gone"
     REDRIVEN = "the operator is moving its message back"
@@ -53,7 +53,7 @@ class JobLost(Exception):
 class Claim:
     """One attempt's right to write a job item. Times are milliseconds since the epoch.
 
-    request_id: of the request that made the job, as the router and the API's access log know it.
+    request_id: id of the request that created the job, as in the router's log and the API's access log.
     """
 
     pk: str
@@ -76,7 +76,7 @@ class Jobs:
 
         Args:
             pk: the job item's key.
-            claim_id: another one for each receive, and the same at each repetition.
+            claim_id: the idempotency key: a new one for each receive, the same for each retry.
 
         Raises:
             JobLost: ended, cancelled or gone.
@@ -94,7 +94,7 @@ class Jobs:
                 f"{OPEN} AND {NOT_CANCELLED} AND {NOT_EXPIRED} AND {NOT_CLAIMED}",
                 extra,
                 more=", #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #error, #ended_ms, #usage, #timings",
-                gives="ALL_NEW",
+                returns="ALL_NEW",
             )
         except JobLostTo as lost:
             if lost.why is not Lost.TAKEN or lost.item.get("claim") != claim_id:
@@ -104,7 +104,7 @@ class Jobs:
         return Claim(pk=pk, attempt=item["attempt"], started_ms=item["started_ms"], request_id=request)
 
     def write(self, claim: Claim, text: str | None) -> None:
-        """Shows the text so far; None only asks whether the job is still ours.
+        """Writes the text so far; None only checks whether the job is still ours.
 
         Raises:
             JobLost: cancelled, taken by another attempt, or gone.
@@ -130,8 +130,8 @@ class Jobs:
         Args:
             claim: the attempt that ends it.
             status: one of the final ones.
-            text, error, usage, timings: what there is to tell.
-            given_up: its attempts are used up; its message isn't deleted, SQS moves it to the dead letters.
+            text, error, usage, timings: the reply so far and its figures; None: unchanged.
+            given_up: its attempts are used up; its message isn't deleted, and SQS moves it to the dead letters.
 
         Raises:
             JobLost: it isn't ours to end.
@@ -148,11 +148,11 @@ class Jobs:
             raise
 
     def note_usage(self, usage: Usage) -> None:
-        """Writes down what a job has used, for `aistratus cost`; the job's own item is gone in minutes."""
+        """Records a job's usage for `aistratus cost`; the job's own item expires in minutes."""
         self._dynamodb.update_item(TableName=self._table, **usage.update(self._clock.now_ms()))
 
     def cancel_unclaimed(self, pk: str) -> None:
-        """Ends a job that was cancelled while nobody worked on it; its last text stays.
+        """Ends a job that was cancelled while no attempt ran; its last text stays.
 
         Raises:
             JobLost: it has ended or is gone.
@@ -182,9 +182,9 @@ class Jobs:
         extra: Mapping[str, Any],
         *,
         more: str = "",
-        gives: str = "UPDATED_NEW",
+        returns: str = "UPDATED_NEW",
     ) -> dict[str, Any]:
-        """One conditional update; what it has changed, or as `gives` says."""
+        """One conditional update; returns the attributes that `returns` names (DynamoDB's `ReturnValues`)."""
         known = {name: value for name, value in values.items() if value is not None}
         update = "SET " + ", ".join(f"#{name} = :set_{name}" for name in known) + more
         constants = {"queued": QUEUED, "running": RUNNING, "false": False, "now": self._clock.now_ms() // 1000, **extra}
@@ -199,7 +199,7 @@ class Jobs:
                 ConditionExpression=condition,
                 ExpressionAttributeNames={f"#{name}": name for name in re.findall(r"#(\w+)", both)},
                 ExpressionAttributeValues={f":{name}": packed for name, packed in pack(bound).items() if name in used},
-                ReturnValues=gives,
+                ReturnValues=returns,
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as error:
@@ -223,7 +223,7 @@ class JobLostTo(JobLost):
 
 def _why(item: Mapping[str, Any], now_s: float) -> Lost:
     if item.get("dead_letter"):
-        return Lost.GIVEN_UP  # also when it has expired: DynamoDB deletes it later, and its message may be on its way
+        return Lost.GIVEN_UP  # even when expired: DynamoDB deletes it later, and its message may still be received
     if not item or item.get("expires_at", float("inf")) <= now_s:
         return Lost.GONE
     if item.get("status") in FINAL:

@@ -1,9 +1,9 @@
 """Keeps one model process alive.
 
-A process that dies is replaced, at once the first time and after growing, capped pauses when it dies again without
-having answered a job. A file that the pre-flight refuses is not tried again until it changes; meanwhile `trouble`
-holds the reason, so that jobs can be answered with it instead of waiting for a day. A GPU that can't be used ends the
-process while it loads: the next one runs on the CPU, and the log says so.
+A process that dies is restarted: at once the first time, with capped exponential backoff when it dies again without
+having answered a job. A file that the pre-flight check refuses isn't tried again until it changes; meanwhile `trouble`
+holds the reason, with which jobs fail instead of waiting for a day. A GPU that can't be used ends the process while it
+loads: the next one runs on the CPU, and the log says so.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LOAD_LIMIT_S: Final = 900
 
 LONGEST_PAUSE_S: Final = 30.0
 LOOK_AGAIN_S: Final = 1.0
-"""How often a refused file is looked at for a change."""
+"""How often a refused file is checked for a change."""
 
-HOPELESS_LOADS: Final = 3
-"""So many processes in a row died while loading: jobs are told instead of waiting for the next try."""
+MAX_FAILED_LOADS: Final = 3
+"""After this many failed loads in a row jobs fail with the reason instead of waiting for the next try."""
 
 Signature = tuple[int, int, int] | None
 
@@ -35,10 +35,12 @@ class ModelKeeper:
     """Starts, watches and replaces the model process in a thread of its own.
 
     Args:
-        fallback: what is loaded if `spec` can't be.
+        fallback: the model that is loaded if `spec` can't be.
 
     Attributes:
-        fell_back: it is the fallback that is loaded.
+        verdict: the outcome of the latest `switch`: empty when that model is loaded, else the reason why it isn't;
+            None while it isn't decided.
+        fell_back: whether the first model couldn't be loaded and the fallback is used.
     """
 
     def __init__(self, spec: ModelSpec, log: Log, fallback: ModelSpec | None = None) -> None:
@@ -65,15 +67,12 @@ class ModelKeeper:
         self._thread.start()
 
     def switch(self, spec: ModelSpec) -> None:
-        """Ends the process and loads this model; the one before comes back if that can't be.
-
-        What came of it stands in `verdict`: empty when it is loaded, else the reason why it isn't.
-        """
+        """Ends the process and loads this model, or the previous one again if it can't be loaded; see `verdict`."""
         with self._changed:
             self._fallback, self._spec, self._loaded_file = self._spec, spec, None
             self._switching, self._ready, self.verdict, self._trouble = True, False, None, None
             self._failed_loads, self._first, self.fell_back, process = 0, False, False, self._process
-            self._gpu_trouble = None  # the other one is tried on the GPU first, too
+            self._gpu_trouble = None  # the new model is tried on the GPU first, too
         if process is not None:
             process.kill()
 
@@ -87,7 +86,7 @@ class ModelKeeper:
             process.kill()
 
     def ready(self, timeout: float) -> ModelProcess | None:
-        """The process, as soon as its model is loaded; None after `timeout` seconds or in trouble."""
+        """The process, once its model is loaded; None after `timeout` seconds, in trouble, or when stopping."""
         with self._changed:
             self._changed.wait_for(lambda: self._usable() or self._trouble or self._stopping.is_set(), timeout)
             return self._process if self._usable() else None
@@ -103,17 +102,17 @@ class ModelKeeper:
 
     @property
     def gpu(self) -> bool:
-        """Does the loaded model run on the GPU?"""
+        """Whether the loaded model runs on the GPU."""
         return self._ready and self._gpu
 
     @property
     def gpu_trouble(self) -> str | None:
-        """Why the engine couldn't use the GPU; None where it wasn't told to, or does."""
+        """Why the engine couldn't use the GPU; None where it wasn't asked to, or does."""
         return self._gpu_trouble
 
     @property
     def tokens_per_second(self) -> float:
-        """From the self-test after loading, later from the replies."""
+        """Measured by the self-test after loading, later from the replies."""
         return self._speed
 
     def completed(self, tokens: int, tokens_per_second: float) -> None:
@@ -135,7 +134,7 @@ class ModelKeeper:
             self._end(process, loaded=outcome is not None)
 
     def _begin(self) -> ModelProcess:
-        signature = self._file()
+        signature = self._signature()
         checked = signature is not None and signature == self._loaded_file
         process = ModelProcess(replace(self._spec, checked=checked), self._log)
         with self._changed:
@@ -146,7 +145,7 @@ class ModelKeeper:
 
     def _load(self, process: ModelProcess) -> Event | None:
         """Waits for the model; its event, or None when there won't be one."""
-        signature, deadline = self._file(), time.monotonic() + LOAD_LIMIT_S
+        signature, deadline = self._signature(), time.monotonic() + LOAD_LIMIT_S
         try:
             event = process.event(LOAD_LIMIT_S)
         except ModelDied as death:
@@ -178,7 +177,7 @@ class ModelKeeper:
             self._changed.notify_all()
 
     def _end(self, process: ModelProcess, *, loaded: bool) -> None:
-        """Takes note of a death and waits before the next start."""
+        """Counts and logs the process's end, and waits before the next start."""
         with self._changed:
             self._ready = False
         if self._stopping.is_set():
@@ -201,14 +200,14 @@ class ModelKeeper:
             self._log.event("gpu_given_up", reason=reason, gpu_layers=self._spec.gpu_layers)
             self._spec, self._gpu_trouble = replace(self._spec, gpu_layers=0), reason
             return
-        if self._gave_way(reason):
+        if self._fall_back(reason):
             return
         self._failed_loads += 1
-        if self._failed_loads >= HOPELESS_LOADS:
+        if self._failed_loads >= MAX_FAILED_LOADS:
             self._set_trouble(f"the model can't be loaded: {reason}")
 
-    def _gave_way(self, reason: str) -> bool:
-        """Goes back to the model before, if there is one."""
+    def _fall_back(self, reason: str) -> bool:
+        """Returns to the previous model, if there is one."""
         with self._changed:
             if self._fallback is None:
                 return False
@@ -217,12 +216,12 @@ class ModelKeeper:
         return True
 
     def _refused(self, reason: str, signature: Signature) -> None:
-        """Waits until the file is another one."""
+        """Waits until the file has changed."""
         self._log.event("model_refused", reason=reason)
-        if self._gave_way(reason):
+        if self._fall_back(reason):
             return
         self._set_trouble(f"the model can't be loaded: {reason}")
-        while self._file() == signature and not self._stopping.wait(LOOK_AGAIN_S):
+        while self._signature() == signature and not self._stopping.wait(LOOK_AGAIN_S):
             pass
 
     def _set_trouble(self, reason: str) -> None:
@@ -230,8 +229,8 @@ class ModelKeeper:
             self._trouble = reason
             self._changed.notify_all()
 
-    def _file(self) -> Signature:
-        """What tells one version of the model file from the next; None while there is none."""
+    def _signature(self) -> Signature:
+        """Identifies the version of the model file; None while there is none."""
         try:
             status = Path(self._spec.path).stat()
         except OSError:

@@ -1,11 +1,10 @@
-"""Another model while the worker runs: fetched, checked, loaded; until then, and if it fails, the one before answers.
+"""Changes the model while the worker runs: fetches, checks and loads it. Until then, and on failure, the old one stays.
 
-Which model is wanted stands in an item of the jobs table (`wire.MODEL_PK`), which is read every five seconds. Its file
-comes from the bucket, where `aistratus model add` has put it under its SHA-256. A file that the pre-flight refuses is
-never loaded; one that the engine can't load after all is given up for the one before. Either is told in the heartbeat.
+The desired model is named by an item of the jobs table (`wire.MODEL_PK`), which is read every five seconds. Its file is
+in the bucket, where `aistratus model add` has put it under its SHA-256. A file that the pre-flight check refuses is
+never loaded; if the engine can't load it after all, the previous model is loaded again. The heartbeat reports either.
 
-What was chosen is noted in the worker's folder, so that the next boot begins with it. Without a choice the manifest's
-model is the one.
+The choice is kept in the worker's folder, so that the next boot starts with it. Without one, the manifest's model runs.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ FOLDER: Final = "models"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model and how its replies are labelled."""
+    """A model and the name by which its replies are labelled."""
 
     spec: ModelSpec
     name: str
 
 
 def chosen_before(settings: Settings) -> Chosen | None:
-    """What was chosen before this worker began, if its file is still there."""
+    """The model that was chosen before this worker started, if its file still exists."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         data = json.loads((settings.state_dir / NOTE).read_text(encoding="utf-8"))
         choice = _chosen(settings, data)
@@ -60,11 +59,11 @@ def _chosen(settings: Settings, data: dict[str, Any]) -> Chosen:
 
 
 class Models:
-    """Changes the keeper's model when another one is wanted, in a thread of its own.
+    """Changes the keeper's model to the desired one, in a thread of its own.
 
     Args:
-        keeper: has `first` already, or loads it.
-        park: asks the supervisor to work on no job; true once none is worked on.
+        keeper: has loaded `first`, or is loading it.
+        park: asks the supervisor to start no job; returns true once none is running.
     """
 
     def __init__(
@@ -91,16 +90,16 @@ class Models:
 
     @property
     def name(self) -> str:
-        """How replies are labelled now."""
+        """The name by which replies are labelled now."""
         return self._own.name if self._keeper.fell_back else self._now.name
 
     @property
     def sha256(self) -> str:
-        """Of the model that answers now; empty where the manifest names none."""
+        """SHA-256 of the model in use; empty where the manifest names none."""
         return (self._own if self._keeper.fell_back else self._now).spec.sha256
 
     def report(self) -> dict[str, str | None]:
-        """What the heartbeat says: what answers, and what was refused last, until another one is wanted."""
+        """For the heartbeat: the model in use, and the one refused last, until another is chosen."""
         sha256, reason = self._refused or (None, None)
         return {
             "model": self.name,
@@ -114,7 +113,7 @@ class Models:
             try:
                 self._look()
             except (BotoCoreError, ClientError, OSError) as error:
-                self._log.event("model_not_fetched", code=error_code(error))  # the next look tries again
+                self._log.event("model_not_fetched", code=error_code(error))  # retried at the next read
             if self._ended.wait(READ_EVERY_S):
                 return
 
@@ -122,7 +121,7 @@ class Models:
         place = {"TableName": self._settings.jobs_table, "Key": wire.pack({"pk": wire.MODEL_PK})}
         item = wire.unpack(self._clients.dynamodb.get_item(**place).get("Item", {}))
         wanted = str(item.get("sha256", ""))
-        if wanted == self._own.spec.sha256:  # chosen by its hash or by not choosing: it is the same file
+        if wanted == self._own.spec.sha256:  # the manifest's own model, chosen by its hash
             wanted = ""
         if wanted == self._asked or (wanted and not wire.is_sha256(wanted)):
             return
@@ -153,10 +152,10 @@ class Models:
         part.replace(path)
 
     def _check(self, choice: Chosen) -> None:
-        """The memory of the model that makes way counts as free.
+        """Runs the pre-flight check; the memory of the model in use counts as free, because that is unloaded first.
 
         Raises:
-            ModelRefused: with the reason; the file is taken away, so that it is fetched anew when asked for again.
+            ModelRefused: with the reason; the file is deleted, so that it is fetched again when chosen again.
         """
         memory = available_memory()
         if memory is not None:
@@ -201,7 +200,7 @@ class Models:
         self._log.event("model_refused", reason=reason, kept=self.name)
 
     def _note(self, choice: Chosen) -> None:
-        """Remembers it for the next boot, and makes room."""
+        """Stores the choice for the next boot, and deletes the other models' files."""
         folder, note = self._settings.state_dir / FOLDER, self._settings.state_dir / NOTE
         with suppress(OSError):
             if choice is self._own:

@@ -1,15 +1,15 @@
-"""When the node's machine switches itself off: the first guard against one that is forgotten.
+"""Decides when the node's machine switches itself off: the first guard against a forgotten machine.
 
-It needs nobody: the decision is made from this machine's own clock, and is carried out by the operating system
-(`wire.POWER_OFF`), so that it works when AWS, the role or the network don't. What it goes by is kept in the worker's
-folder, so that a worker that dies again and again doesn't begin to count anew.
+The decision uses this machine's clock only and is carried out by the operating system (`wire.POWER_OFF`), so that it
+works when AWS, the role or the network don't. Its state is kept in the worker's folder, so that a worker that keeps
+dying doesn't restart the count.
 
-Before it switches off it takes its heartbeat away and listens once more to the queue, for longer than a request to the
-router may last. Whoever was told that the node is awake has then sent its prompt, and that prompt is answered;
-whoever comes later finds no heartbeat, and wakes the node.
+Before switching off, the worker deletes its heartbeat and polls the queue once more, for longer than a request to the
+router may last. A client that was told that the node is awake has then sent its prompt, which is answered; a later one
+finds no heartbeat, and wakes the node.
 
-The limit is in the manifest, and may be changed at any time by an item of the jobs table (`wire.IDLE_PK`), which is
-read three times a minute. What can't be read, or isn't within bounds, changes nothing: there is always a limit.
+The limit is in the manifest, and can be changed at any time by an item of the jobs table (`wire.IDLE_PK`), which is
+read three times a minute. A limit that can't be read or is out of bounds is ignored: there is always a limit.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """What has happened since the machine was switched on, in seconds of its own clock.
+    """What has happened since the machine was switched on, in seconds of its monotonic clock.
 
     began: the first worker's start.
-    active: the end of the latest job, or the moment when the model was ready.
-    busy: a job is in hand.
-    loading: there is no model yet.
+    active: the end of the latest job, or the time when the model became ready.
+    busy: whether a job is running.
+    loading: whether no model is loaded yet.
     """
 
     began: float
@@ -56,42 +56,44 @@ class Activity:
 
 
 def left_s(now: float, activity: Activity, limits: Limits) -> float:
-    """Seconds until the machine is to be switched off; below zero if it is due.
+    """Seconds until the machine is to be switched off; negative when that is due.
 
-    A job in hand is finished first. A model may take its time to load: nobody can have asked anything yet.
+    A running job is finished first. The time to load a model is added, because no job can run before.
     """
     run = activity.began + limits.run_s - now
     if activity.busy:
         return run
-    patience = LOAD_LIMIT_S if activity.loading else 0.0
-    return min(run, activity.active + limits.idle_s + patience - now)
+    loading_s = LOAD_LIMIT_S if activity.loading else 0.0
+    return min(run, activity.active + limits.idle_s + loading_s - now)
 
 
 def has_run_long_enough(now: float, activity: Activity, limits: Limits) -> bool:
-    """Is it the whole time that is over? Then a prompt that has just come doesn't keep it awake."""
+    """Whether the limit on the whole running time is reached; then a new prompt doesn't keep the machine on."""
     return now - activity.began >= limits.run_s
 
 
 class Notes(Protocol):
-    """Where `began` and `active` outlive a worker, and end with the machine's boot."""
+    """Keeps `began` and `active` across restarts of the worker, until the machine's next boot."""
 
     def recall(self) -> tuple[float, float] | None: ...
     def note(self, began: float, active: float) -> None: ...
 
 
 class Power:
-    """Watches, in a thread of its own.
+    """Watches the limits in a thread of its own.
 
     Args:
         clients: for reading the limit.
         table: the jobs table.
-        limits: those of the manifest.
-        look: is a job in hand, and is the model being loaded?
-        leave, stay: what is done when the end is near, and when a prompt comes after all.
-        off: what is done at the end; afterwards nothing more is looked at.
+        limits: the manifest's.
+        look: returns whether a job is running, and whether the model is being loaded.
+        leave: called when the machine is about to be switched off.
+        stay: called when a prompt has come after `leave`.
+        off: called to switch off; the watch then ends.
+        last_look_s: seconds between `leave` and `off`.
 
     Attributes:
-        closed: no other job is to be taken.
+        closed: set when no other job is to be taken.
     """
 
     def __init__(
@@ -119,24 +121,24 @@ class Power:
         self.closed = threading.Event()
 
     def start(self) -> None:
-        """Begins to watch, and to read the limit."""
+        """Starts watching, and reading the limit."""
         self._notes.note(self._activity.began, self._activity.active)
         for work in (self._watch, self._read_limit):
             threading.Thread(target=work, name=f"power{work.__name__}", daemon=True).start()
 
     def end(self) -> None:
-        """The worker ends for another reason."""
+        """Stops watching, because the worker stops for another reason."""
         self._ended.set()
 
     def worked(self) -> None:
-        """A job has just ended; one may begin and end between two looks."""
+        """To be called when a job has ended: one may start and end between two looks."""
         self._worked = time.monotonic()
 
     def report(self) -> dict[str, int | None]:
-        """For the heartbeat: seconds without a job, since the worker's first start, and until the machine goes off.
+        """For the heartbeat: seconds without a job, since the worker's first start, and until power-off.
 
-        As it is now, and not at the last look: a model that is ready is told at once. While a job is in hand it is the
-        earliest moment that the machine may go off, as if the job ended now; while a model loads it isn't known.
+        As of now, not of the last look: a model that is ready is reported at once. While a job runs, the time until
+        power-off is the earliest possible one, as if the job ended now; while a model loads, it isn't known.
         """
         now, (busy, loading) = time.monotonic(), self._look()
         before = self._activity
@@ -168,7 +170,7 @@ class Power:
             elif leaving is not None and now - leaving >= self._last_look_s:
                 self.closed.set()
                 if self._activity.busy:
-                    continue  # what is in hand is finished, and nothing more is taken
+                    continue  # the running job is finished first, and no other is taken
                 self._log.event("power_off", **self._why())
                 self._ended.set()
                 self._off()
@@ -198,7 +200,7 @@ class Power:
                 answer = self._clients.dynamodb.get_item(TableName=self._table, Key=wire.pack({"pk": wire.IDLE_PK}))
                 self._set(wire.idle_minutes(wire.unpack(answer.get("Item", {}))))
             except (BotoCoreError, ClientError):
-                pass  # what was known last goes on to hold; the heartbeat tells of an outage
+                pass  # the last known limit holds; the heartbeat's failure logs the outage
             if self._ended.wait(READ_EVERY_S):
                 return
 

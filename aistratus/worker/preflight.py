@@ -1,8 +1,8 @@
-"""Is this file a model that the engine can load without dying of it?
+"""The pre-flight check: whether a file is a model that the engine can load.
 
-The engine ends its process on many damaged files, so each file passes here first: its SHA-256, its structure
-(read by the gguf package, which refused every truncated or damaged file that it was tried with), and whether
-tensors, vocabulary, context and memory suit the engine. What is refused is refused with one sentence.
+The engine crashes on many damaged files, so each file is checked first: its SHA-256, its structure (read by the gguf
+package, which refused every truncated or damaged file that it was tried with), and whether tensors, vocabulary, context
+and memory suit the engine. A refusal has a reason of one sentence.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ CONTEXT_CAP: Final = 2_048
 READABLE: Final = frozenset(
     {"F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"}
 )
-"""Tensor types that ctransformers 0.2.27 reads; others (BF16, IQ*) end its process or its patience."""
+"""Tensor types that ctransformers 0.2.27 reads; others (BF16, IQ*) crash or hang it."""
 
 WORKING_BYTES: Final = 96 * 1024 * 1024
-"""What the engine needs beside weights and context: scratch buffers and the process itself."""
+"""Memory besides weights and context: scratch buffers and the process itself."""
 
 CONTROL_TYPES: Final = frozenset({2, 3})
 """gguf's token types `unknown` and `control`: never part of what a user typed."""
@@ -34,7 +34,7 @@ class ModelRefused(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What the engine's wrapper must know of a file that passed.
+    """What the engine's wrapper needs to know about a file that passed.
 
     `control` maps each control token to its spelling; `vocabulary` is the number of tokens; `needed` is the memory that
     it takes with its context, in bytes.
@@ -58,8 +58,8 @@ def check_model(
         path: the file.
         sha256: 64 hex digits that its bytes must have, or empty for any.
         context_tokens: wanted context, or 0 for the file's own, capped at `CONTEXT_CAP`.
-        checked: the SHA-256 of this very file was found right before; don't read it all again.
-        memory: bytes that the model can have; `None` for what this machine has free.
+        checked: the SHA-256 of this file was verified before, so that it isn't read again.
+        memory: bytes that the model may use; `None` for what this machine has free.
 
     Raises:
         ModelRefused: with the reason.
@@ -111,7 +111,7 @@ def _read(path: Path) -> Any:
 
     try:
         return GGUFReader(path)
-    except Exception as error:  # the reader raises whatever its parser stumbles over; each means the same to us
+    except Exception as error:  # the parser raises all kinds of errors, and each means a damaged file
         raise ModelRefused(f"the model file {path.name} is damaged or truncated") from error
 
 
@@ -160,7 +160,7 @@ def _context_bytes(reader: Any, tokens: int) -> int:
 def _check_memory(needed: int, available: int | None) -> None:
     if available is not None and needed > available:
         raise ModelRefused(
-            f"the model needs about {needed >> 20} MiB of memory, but {available >> 20} MiB can be had on this machine"
+            f"the model needs about {needed >> 20} MiB of memory, but {available >> 20} MiB are free on this machine"
         )
 
 

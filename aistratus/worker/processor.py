@@ -1,8 +1,8 @@
-"""What this machine's processor can do: which build of the engine's library runs, and on how many threads.
+"""Chooses the build of the engine's library, and the number of threads, for this machine's processor.
 
-ctransformers would find the library by itself, but takes 1.2 s for it at each load; the flags that the kernel lists
-say the same in a millisecond. More threads than free physical cores make a model slower, not faster, because its
-threads spin while they wait for each other, and a tiny model is fastest on one.
+ctransformers would find the library by itself, but takes 1.2 s for that at each load; the kernel's list of flags gives
+the same answer in a millisecond. More threads than free physical cores make a model slower, because the threads spin
+while they wait for each other, and a tiny model is fastest on one thread.
 """
 
 from __future__ import annotations

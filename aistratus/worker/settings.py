@@ -1,7 +1,7 @@
-"""What the node tells the worker: environment variables, checked once at the start.
+"""The worker's settings: environment variables that the node sets, validated once at the start.
 
-`WORKER_QUEUE_URL`, `WORKER_JOBS_TABLE`, `WORKER_STATE_DIR`, `AWS_REGION` and (for a real engine)
-`WORKER_MODEL_PATH` are needed; the rest has a default. A wrong value is told with its name and what is allowed.
+`WORKER_QUEUE_URL`, `WORKER_JOBS_TABLE`, `WORKER_STATE_DIR`, `AWS_REGION` and (for a real engine) `WORKER_MODEL_PATH`
+are required; the rest has defaults. An error names the variable and its allowed values.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ RUN_S: Final = 12 * 3_600
 """Seconds; they hold where the node's manifest says nothing, because there is always a limit."""
 
 LAST_LOOK_S: Final = 20
-"""Longer than the router's own time limit (15 s), after which a prompt that it has accepted stands in the queue."""
+"""Longer than the router's own time limit (15 s), by which a prompt that it has accepted is in the queue."""
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-"""Another text after each boot. Source: random(4)."""
+"""The kernel's id of this boot, a new one each time. Source: random(4)."""
 
 
 PRODUCT: Final = Path("/sys/devices/virtual/dmi/id/product_name")

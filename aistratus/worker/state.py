@@ -1,8 +1,8 @@
-"""The worker's folder: a lock, and a note of the message it holds.
+"""The worker's folder: a lock, a note of the message it holds, and the times that `power.py` counts from.
 
-The note is for the next worker in the same folder: when this one is killed without warning, the next one gives the
-message back at once instead of waiting for its visibility timeout. The receipt handle in it lets its reader
-delete the message, hence the file's mode 0600. A note that can't be written (a full disk) costs only those seconds.
+The note is for the next worker in the same folder: when this one is killed, the next one releases the message at once
+instead of waiting for its visibility timeout. The receipt handle in it allows deleting the message, hence the file mode
+0600. A note that can't be written (a full disk) costs only that delay.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StateFolder:
             raise StateError(f"another worker is running with WORKER_STATE_DIR {self._folder}")
 
     def hold(self, held: Held) -> None:
-        """Notes the message, in one step: a reader finds the whole note or the one before."""
+        """Writes the note atomically: a reader finds the whole note or the previous one."""
         text = json.dumps({"queue_url": held.queue_url, "receipt": held.receipt})
         fresh = self._folder / (NOTE + ".new")
         try:
@@ -68,14 +68,14 @@ class StateFolder:
             self._log.event("note_failed", reason=error.strerror)
 
     def release(self) -> None:
-        """Nothing is held any more."""
+        """Deletes the note: no message is held any more."""
         try:
             (self._folder / NOTE).unlink(missing_ok=True)
         except OSError as error:
             self._log.event("note_failed", reason=error.strerror)
 
     def note_power(self, boot: str, began: float, active: float) -> None:
-        """Notes since when the machine runs and when it last worked, in seconds of its clock in this boot."""
+        """Writes since when the machine runs and when it last worked, in seconds of its monotonic clock."""
         fresh = self._folder / (POWER + ".new")
         try:
             fresh.write_text(json.dumps({"boot": boot, "began": began, "active": active}), encoding="ascii")
@@ -84,7 +84,7 @@ class StateFolder:
             self._log.event("note_failed", reason=error.strerror)
 
     def power(self, boot: str) -> tuple[float, float] | None:
-        """What was noted in this boot by a worker before; None in a new one, or where boots can't be told apart."""
+        """What an earlier worker wrote in this boot; None in a new boot, or where boots have no id."""
         try:
             data = json.loads((self._folder / POWER).read_text(encoding="ascii"))
             return (float(data["began"]), float(data["active"])) if boot and data["boot"] == boot else None
@@ -92,7 +92,7 @@ class StateFolder:
             return None
 
     def held(self) -> Held | None:
-        """What the worker before held when it ended, or None."""
+        """The message that the previous worker held when it ended, or None."""
         try:
             data = json.loads((self._folder / NOTE).read_text(encoding="ascii"))
             return Held(queue_url=str(data["queue_url"]), receipt=str(data["receipt"]))
@@ -105,7 +105,7 @@ class StateFolder:
 
 @dataclass(frozen=True)
 class PowerNotes:
-    """The folder's note about one boot of the machine."""
+    """`StateFolder.power` and `note_power` for one boot of the machine."""
 
     folder: StateFolder
     boot: str
@@ -118,7 +118,7 @@ class PowerNotes:
 
 
 def _lock(file: TextIO) -> bool:
-    """Takes the lock that ends with the process; where there is no such lock (Windows), one worker is trusted."""
+    """Takes the lock, which ends with the process. Windows has no such lock: a second worker isn't detected there."""
     if sys.platform == "win32":
         return True
     import fcntl

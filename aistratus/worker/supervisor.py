@@ -1,11 +1,11 @@
-"""The supervisor: takes one message after the other and sees to it that each ends well.
+"""The supervisor: receives one message after the other, works on its job, and deletes or releases it.
 
-Threads: the main thread waits for the signal to stop; `serve` takes messages and works on them; the model keeper,
-heartbeat, dead-letter watch and power watch run beside it, each with its own rhythm. Nothing is shared between them
-but the few thread-safe objects that are passed in here.
+Threads: the main thread waits for the signal to stop; `serve` receives messages and works on them; the model keeper,
+heartbeat, dead-letter scan and power watch run beside it at their own intervals. They share only the few thread-safe
+objects that are passed in here.
 
-Stopping takes less than two seconds: the message in hand is given back, the heartbeat is taken away, and nothing
-waits for the long poll, whose connection ends with the process.
+Stopping takes less than two seconds: the current message is released, the heartbeat is deleted, and nothing waits for
+the long poll, whose connection ends with the process.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from aistratus.wire import POWER_OFF, Job, WireError
-from aistratus.worker.attempt import Attempt, AttemptFailed, Context, Then
+from aistratus.worker.attempt import Attempt, AttemptFailed, Context, MessageAction
 from aistratus.worker.boots import Boots
 from aistratus.worker.child import ModelProcess
-from aistratus.worker.clients import Clients, GaveUp, Patience
+from aistratus.worker.clients import Clients, GaveUp, Retrier
 from aistratus.worker.dead_letters import DeadLetters
 from aistratus.worker.gpu import Gpu, has_gpu
 from aistratus.worker.heartbeat import Heartbeat
-from aistratus.worker.inbox import Inbox, Lease, Message, give_back
+from aistratus.worker.inbox import Inbox, Lease, Message, release
 from aistratus.worker.jobs import Jobs
 from aistratus.worker.keeper import ModelKeeper
 from aistratus.worker.log import Log
@@ -34,20 +34,20 @@ from aistratus.worker.state import Held, PowerNotes, StateFolder
 from aistratus.worker.turn import Turn
 
 MODEL_WAIT_S: Final = 1.0
-"""How long one look for a loaded model lasts; between two looks the supervisor sees that it is to stop."""
+"""How long one wait for a loaded model lasts; between two waits the supervisor checks whether it is to stop."""
 
 FINISH_S: Final = 0.4
-"""A job whose last write is under way may finish it before the message is given back."""
+"""Time for a job to finish its last write before its message is released."""
 
 PARKED_S: Final = 0.1
-"""Between two looks whether the model has been changed."""
+"""Interval of checking whether a change of the model has ended."""
 
-FAREWELL_S: Final = 1.2
-"""All last calls together; they run beside each other."""
+CLEAN_UP_S: Final = 1.2
+"""Time limit of the last calls, which run in parallel."""
 
 
 class Supervisor:
-    """One worker."""
+    """One worker: its parts, and the loop that serves messages."""
 
     def __init__(self, settings: Settings, clients: Clients, state: StateFolder, log: Log) -> None:
         self._settings = settings
@@ -58,7 +58,7 @@ class Supervisor:
         self._lease: Lease | None = None
         self._failed, self._off = False, False
         self._busy_s = 0.0
-        patience = Patience(log, self.stopping)
+        retrier = Retrier(log, self.stopping)
         jobs = Jobs(clients.dynamodb, settings.jobs_table, self._model_name, clients.time)
         first = chosen_before(settings)
         self._keeper = (
@@ -93,10 +93,10 @@ class Supervisor:
             log=log,
             last_look_s=settings.last_look_s,
         )
-        self._patience = patience
+        self._retrier = retrier
         self._context = Context(
             jobs=jobs,
-            patience=patience,
+            retrier=retrier,
             log=log,
             stopping=self.stopping,
             model=self._model,
@@ -107,14 +107,14 @@ class Supervisor:
         """Works until `stopping` is set.
 
         Returns:
-            The exit status: 0 when asked to stop, 1 when it can't go on, `POWER_OFF` for a machine without work.
+            The exit status: 0 when asked to stop, 1 when it can't continue, `POWER_OFF` to switch the machine off.
         """
         self._keeper.start()
         self._heartbeat.start()
         self._power.start()
         self._models.start()
         threading.Thread(target=self._boots.record, args=(self._await_ready,), name="boots", daemon=True).start()
-        self._give_back_old()
+        self._release_leftover()
         if self._dead_letters:
             self._dead_letters.start()
         serve = threading.Thread(target=self._serve, name="serve", daemon=True)
@@ -125,7 +125,7 @@ class Supervisor:
         self._keeper.stop()
         if self._lease is not None:
             serve.join(FINISH_S)
-        self._farewell()
+        self._clean_up()
         self._log.event("stopped", failed=self._failed)
         return POWER_OFF if self._off else 1 if self._failed else 0
 
@@ -133,29 +133,29 @@ class Supervisor:
         self._off = True
         self.stopping.set()
 
-    def _give_back_old(self) -> None:
-        """The message that a killed predecessor held is free at once instead of after its visibility timeout."""
+    def _release_leftover(self) -> None:
+        """Releases the message that a killed predecessor held, instead of waiting for its visibility timeout."""
         held = self._state.held()
         if held is None or held.queue_url != self._settings.queue_url:
             return
-        if give_back(self._clients.last_sqs, held.queue_url, held.receipt, self._log):
+        if release(self._clients.last_sqs, held.queue_url, held.receipt, self._log):
             self._log.event("old_message_given_back")
         self._state.release()
 
-    def _farewell(self) -> None:
+    def _clean_up(self) -> None:
         calls = [threading.Thread(target=self._heartbeat.remove, daemon=True)]
         if self._off:
-            calls.append(threading.Thread(target=self._heartbeat.witness.off, daemon=True))
+            calls.append(threading.Thread(target=self._heartbeat.power_record.record_stop, daemon=True))
         if self._lease is not None:
-            calls.append(threading.Thread(target=self._give_back, args=(self._lease,), daemon=True))
+            calls.append(threading.Thread(target=self._release, args=(self._lease,), daemon=True))
         for call in calls:
             call.start()
         for call in calls:
-            call.join(FAREWELL_S)
+            call.join(CLEAN_UP_S)
 
     def _serve(self) -> None:
-        """Takes messages until the worker stops. A fault of our own ends the process: it is started again clean."""
-        worked = True  # or the worker before this one
+        """Serves messages until the worker stops. An unexpected error ends the process, which systemd restarts."""
+        worked = True  # the previous worker may have
         try:
             while not self.stopping.is_set():
                 if self._power.closed.is_set():
@@ -170,18 +170,18 @@ class Supervisor:
                 if message is not None:
                     self._handle(message)
                 elif worked and self._dead_letters:
-                    self._dead_letters.look_soon()  # SQS moves a message there when it would deliver it once more
+                    self._dead_letters.look_soon()  # SQS moves a message there instead of delivering it a fourth time
                 worked = message is not None
         except GaveUp:
             return
-        except Exception as error:  # noqa: BLE001 (the boundary: whatever it is, the process can't be trusted any more)
+        except Exception as error:  # noqa: BLE001 (the thread's boundary: after an unexpected error the process is restarted)
             self._log.event("supervisor_failed", reason=f"{type(error).__name__} at {_place(error)}")
             self._failed = True
         finally:
             self.stopping.set()
 
     def _await_ready(self) -> bool:
-        """Is the model ready? Waits as long as that may come."""
+        """Waits for the model; returns whether it is ready, false when it can't be loaded or the worker stops."""
         while not self.stopping.is_set() and self._keeper.trouble is None:
             if self._keeper.ready(MODEL_WAIT_S) is not None:
                 return True
@@ -194,32 +194,32 @@ class Supervisor:
         lease = Lease(self._clients.sqs, self._settings.queue_url, message.receipt, self._log)
         self._state.hold(Held(queue_url=self._settings.queue_url, receipt=message.receipt))
         self._lease = lease
-        if self.stopping.is_set():  # it came with the last poll; the farewell may have looked already
-            self._give_back(lease)
+        if self.stopping.is_set():  # it came with the last poll; `_clean_up` may be over already
+            self._release(lease)
             return
         lease.start()
         try:
-            then = self._attempt(message, lease)
-            if then is Then.DELETE:
-                lease.delete(self._patience)
+            action = self._attempt(message, lease)
+            if action is MessageAction.DELETE:
+                lease.delete(self._retrier)
         except GaveUp:
-            then = Then.GIVE_BACK
+            action = MessageAction.RELEASE
         if self.stopping.is_set():
-            return  # the farewell gives it back; a message that was deleted already is nobody's
-        if then is Then.GIVE_BACK:
-            self._give_back(lease)
+            return  # `_clean_up` releases it, which does nothing to a deleted message
+        if action is MessageAction.RELEASE:
+            self._release(lease)
         lease.end()
         self._power.worked()
         self._lease = None
         self._state.release()
 
-    def _attempt(self, message: Message, lease: Lease) -> Then:
+    def _attempt(self, message: Message, lease: Lease) -> MessageAction:
         try:
             job = Job.from_message(message.body)
         except WireError:
-            # SQS moves it to the dead-letter queue after its third receive. Its text may hold a prompt: not logged.
+            # SQS moves it to the dead letters after its third receive. Its text may hold a prompt, so it isn't logged.
             self._log.event("poison_message", message=message.id, receives=message.receives, reason="not a job message")
-            return Then.GIVE_BACK
+            return MessageAction.RELEASE
         self._log.event("job_received", job=job.job_id, receives=message.receives)
         with self._turn.working():
             began = time.monotonic()
@@ -228,15 +228,15 @@ class Supervisor:
             finally:
                 self._busy_s += time.monotonic() - began
 
-    def _give_back(self, lease: Lease) -> None:
-        if lease.give_back(self._clients.last_sqs):
+    def _release(self, lease: Lease) -> None:
+        if lease.release(self._clients.last_sqs):
             self._state.release()
 
     def _model(self) -> ModelProcess:
-        """The loaded model, waited for while one is on its way.
+        """The loaded model; waits while one is being loaded.
 
         Raises:
-            AttemptFailed: there is none, and the reason.
+            AttemptFailed: no model can be loaded, with the reason, or the worker stops.
         """
         while not self.stopping.is_set():
             process = self._keeper.ready(MODEL_WAIT_S)

@@ -1,8 +1,8 @@
-"""From the bytes of tokens to text that may be shown.
+"""Turns the bytes of tokens into text that may be shown.
 
-A token can hold a part of a character, and a stop string can begin in one token and end in a later one. So bytes
-pass an incremental UTF-8 decoder, and an end of the text that might still grow into a stop string is held back
-until it is clear that it doesn't. What has been released is never taken back.
+A token can hold part of a character, and a stop string can begin in one token and end in a later one. So bytes pass an
+incremental UTF-8 decoder, and a tail of the text that might still become a stop string is held back until that is
+decided. Text that was released is never taken back.
 """
 
 from __future__ import annotations

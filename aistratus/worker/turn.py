@@ -1,6 +1,6 @@
-"""Either a job is worked on, or the model is changed: whose turn it is.
+"""Mutual exclusion between working on a job and changing the model.
 
-A long poll goes on while the model changes. The message that it may bring is held, and its job waits here.
+A long poll continues while the model changes. A message that it brings is held, and its job waits here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from aistratus.worker.clients import GaveUp
 
 LOOK_EVERY_S: Final = 0.1
-"""Between two looks whether the worker stops."""
+"""Interval of checking whether the worker stops."""
 
 
 class Turn:
-    """Whose turn it is; `stopping` ends all waiting."""
+    """The lock; `stopping` ends all waiting."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
@@ -26,7 +26,7 @@ class Turn:
         self.parking = False
 
     def park(self, wanted: bool) -> bool:
-        """Lets no job begin while it is wanted; true once none is worked on."""
+        """While `wanted`, lets no job start; returns whether none is running."""
         with self._changed:
             self.parking = wanted
             self._changed.notify_all()
@@ -34,7 +34,7 @@ class Turn:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Works on a job, as soon as that is allowed.
+        """Waits until a job may run, and marks it as running within the `with` block.
 
         Raises:
             GaveUp: the worker stops.

@@ -1,8 +1,8 @@
-"""Shows a growing reply in its job item.
+"""Writes a growing reply into its job item.
 
-It works in a thread of its own, so that no network call ever slows the generation down: the first text is written at
-once, then what has gathered, a few times a second. Each write carries the whole text so far, so one that fails is
-made good by the next. This thread is also the first to learn that the job is no longer ours.
+It runs in a thread of its own, so that no network call slows the generation down: the first text is written at once,
+then the text so far, a few times a second. Each write carries the whole text, so a failed one is made good by the next.
+This thread is also the first to learn that the job is no longer ours.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SHOW_EVERY_S: Final = 0.2
 """Between two writes of a growing text: smooth to read, five writes a second at most."""
 
 ASK_EVERY_S: Final = 1.0
-"""Without new text the item is asked this often whether the job is still wanted."""
+"""Without new text, the item is checked this often for a cancelled or lost job."""
 
 
 class TextWriter:
-    """Shows a growing text in the job item from a thread of its own."""
+    """Writes a growing text into the job item from a thread of its own."""
 
     def __init__(self, jobs: Jobs, claim: Claim, log: Log) -> None:
         self._jobs = jobs
@@ -41,7 +41,7 @@ class TextWriter:
         self._thread.start()
 
     def add(self, text: str) -> None:
-        """More text; it is shown soon."""
+        """Appends text, which is written soon."""
         self._parts.append(text)
         self._news.set()
 
@@ -50,7 +50,7 @@ class TextWriter:
         return "".join(self._parts)
 
     def close(self) -> None:
-        """Ends the thread and waits for a write under way, so that none comes after the last word."""
+        """Ends the thread and waits for a write in progress, so that none follows the job's last write."""
         self._closed.set()
         self._news.set()
         self._thread.join()
@@ -65,12 +65,12 @@ class TextWriter:
             asked = len(self._parts) == self._shown
             failures = 0 if self._show() else failures + 1
             if asked and not failures:
-                continue  # the first text must not wait behind a mere question
+                continue  # the first text must not wait after a mere check
             if self.lost or self._closed.wait(pause_after(failures) if failures else SHOW_EVERY_S):
                 return
 
     def _show(self) -> bool:
-        """Writes once; false when AWS didn't take it (the next write holds this text too)."""
+        """Writes once; returns false when that failed (the next write includes this text)."""
         count = len(self._parts)
         try:
             self._jobs.write(self._claim, "".join(self._parts[:count]) if count > self._shown else None)

@@ -1,7 +1,8 @@
-"""The worker as a witness: once a minute it writes into the power record that its machine runs.
+"""The worker's entries in the power record: once a minute, that its machine runs.
 
-Where nobody records that a machine stopped (a failure, the console), what it cost is counted to its last sign of life.
-The heartbeat can't be that: it is taken away when the worker stops. A worker that switches its machine off says so.
+Where nothing records that a machine stopped (a failure, the AWS console), its cost is counted up to the last entry. The
+heartbeat can't serve for that, because it is deleted when the worker stops. A worker that switches its machine off
+records that too.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aistratus.wire import SEEN, STOP, WITNESS_EVERY_S, WORKER, Sign
+from aistratus.wire import SEEN, SEEN_EVERY_S, STOP, WORKER, Sign
 from aistratus.worker.clients import CONDITION_FAILED, Clients, error_code
 from aistratus.worker.log import Log
 from aistratus.worker.settings import Settings
 
 
-class Witness:
-    """Leaves the signs of one worker. A sign that can't be left is one less, and no reason to stop anything.
+class PowerRecorder:
+    """Writes one worker's signs. A failed write is logged and otherwise ignored.
 
     Args:
-        busy_ms: for how long the worker has worked on jobs since it began.
+        busy_ms: returns how long the worker has worked on jobs since it started.
     """
 
     def __init__(self, clients: Clients, settings: Settings, busy_ms: Callable[[], int], log: Log) -> None:
@@ -35,22 +36,22 @@ class Witness:
         self._due = 0.0
         self._failing = False
 
-    def look(self) -> None:
-        """Says that the machine runs, if that wasn't said within the last minute."""
+    def record_if_due(self) -> None:
+        """Records that the machine runs, if that wasn't done within the last minute."""
         if time.monotonic() >= self._due:
-            self._due = time.monotonic() + WITNESS_EVERY_S
-            self._leave(self._clients.dynamodb)
+            self._due = time.monotonic() + SEEN_EVERY_S
+            self._record_seen(self._clients.dynamodb)
 
-    def farewell(self) -> None:
-        """The last sign of life, with as little patience as the end of a process allows."""
-        self._leave(self._clients.last_dynamodb)
+    def record_last(self) -> None:
+        """Records that the machine still runs, with the short time-outs for the end of the process."""
+        self._record_seen(self._clients.last_dynamodb)
 
-    def off(self) -> None:
-        """Says that the machine is being switched off, by nobody but this worker."""
+    def record_stop(self) -> None:
+        """Records that this worker switches the machine off."""
         now = self._clients.time.now_ms()
         self._write(self._clients.last_dynamodb, self._sign(STOP, now, now))
 
-    def _leave(self, dynamodb: Any) -> None:
+    def _record_seen(self, dynamodb: Any) -> None:
         now = self._clients.time.now_ms()
         if self._since_ms is None:
             self._since_ms = now
@@ -72,6 +73,6 @@ class Witness:
             dynamodb.update_item(TableName=self._settings.jobs_table, **sign.update())
             self._failing = False
         except (BotoCoreError, ClientError) as error:
-            if error_code(error) != CONDITION_FAILED and not self._failing:  # an outage once, not every minute
+            if error_code(error) != CONDITION_FAILED and not self._failing:  # once per outage, not every minute
                 self._log.event("witness_failed", code=error_code(error))
                 self._failing = True
