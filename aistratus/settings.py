@@ -178,6 +178,10 @@ class WatchSettings(Section):
         le=29_000,
         description="milliseconds; an alarm is raised when one request in twenty takes longer",
     )
+    dashboard: bool = Field(
+        default=True,
+        description="one CloudWatch dashboard; AWS gives each account three, every further one costs $3 a month",
+    )
 
 
 def _gpu_type(name: str) -> str:
@@ -223,9 +227,12 @@ class NodeSettings(Section):
         description="before `node resize gpu` the CPU answers what waits, where that is sooner; nothing is answered "
         "while the one machine changes",
     )
-    # Room for the system, a GPU's driver and libraries, and three models: the env's own, the one in use, and the next
-    # while it is fetched. A GPU of g4dn holds one of 8 GiB. It is what idleness costs most, but a volume can't shrink.
-    volume_gib: int = Field(default=30, ge=8, le=1024, description="GiB of the encrypted gp3 root volume")
+    # Half of it is for what isn't a model (Amazon Linux, NVIDIA's driver, CUDA's libraries, the worker), half for three
+    # files of TinyLlama's size (0.6 each: the env's own, the one in use, the next while it is fetched) or two of 7
+    # billion weights (4 each). It is what idleness costs most, and it can grow but not shrink: no more than that needs.
+    volume_gib: int = Field(
+        default=20, ge=8, le=1024, description="GiB of the encrypted gp3 root volume; it can grow but never shrink"
+    )
     image: str = Field(
         default="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
         description="SSM public parameter that names the newest machine image",

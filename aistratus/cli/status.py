@@ -29,6 +29,10 @@ NAMED = 3
 """So many resources at most are named in a sentence; below it each has a line anyway."""
 
 QUEUE = ("depth", "in_flight", "dead")
+NO_DASHBOARD = (
+    "no dashboard: `watch.dashboard` is off; set it to true and run `aistratus up` (AWS gives an account three, every "
+    "further one costs $3 a month)"
+)
 
 
 def status(
@@ -88,15 +92,20 @@ def _show_why(options: Options, absent: Absent) -> None:
 
 
 def _open_dashboard(options: Options, session: Session) -> None:
-    """Opens it in a browser if there is one, a person in front of it, and AWS behind it; shows its address anyway."""
+    """Opens it in a browser if there is one, a person in front of it, and AWS behind it; shows its address anyway.
+
+    Where settings have switched it off: how it is switched on.
+    """
     import webbrowser
     from urllib.parse import urlsplit
 
     from aistratus.cli import show
     from aistratus.resources.dashboards import Dashboard, console_url
 
-    dashboard = session.stack.by_key["dashboard"]
-    assert isinstance(dashboard, Dashboard)
+    dashboard = session.stack.by_key.get("dashboard")
+    if not isinstance(dashboard, Dashboard):
+        show.results(options).print(NO_DASHBOARD, markup=False)
+        return
     url = console_url(session.cloud, session.cloud.name(dashboard.name))
     host = urlsplit(session.cloud.cloudwatch.meta.endpoint_url).hostname or ""
     on_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))

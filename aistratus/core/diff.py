@@ -3,8 +3,8 @@
 A field that wants `None` isn't managed. Plain values compare by equality, IAM policies by meaning: order, one-element
 lists, the writing of an account's root and statement ids don't matter to IAM, so they don't matter here. A field made
 with `unordered` compares as a set. A field made with `one_of` is well with any of its values, and the first is the one
-for something new. Tags compare as "ours are there with our values": tags that others add are left
-alone.
+for something new; one made with `at_least` is well with any larger value. Tags compare as "ours are there with our
+values": tags that others add are left alone.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def _same(wanted: Any, found: Any, how: str | None) -> bool:
         return found is not None and bool(_policies(wanted) == _policies(found))
     if how == "set":
         return found is not None and frozenset(wanted) == frozenset(found)
+    if how == "at-least":
+        return found is not None and bool(wanted <= found)
     return bool(wanted == found)
 
 

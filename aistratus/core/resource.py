@@ -173,6 +173,11 @@ def one_of(**options: Any) -> Any:
     return field(metadata={"compare": "one-of"}, **options)
 
 
+def at_least(**options: Any) -> Any:
+    """A dataclass field with a number that can only grow: what was found larger is well, and is left as it is."""
+    return field(metadata={"compare": "at-least"}, **options)
+
+
 def at_create(**options: Any) -> Any:
     """A dataclass field that only matters when the resource is made; later differences are no drift."""
     return field(metadata={"compare": "at-create"}, **options)

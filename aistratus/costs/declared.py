@@ -72,16 +72,18 @@ def given_away(resources: Iterable[Resource], prices: PriceList, region: str) ->
 
 
 def as_it_is(declared: Resource, found: Resource) -> Resource:
-    """The declaration with what was found in fields that only count when the resource is made.
+    """The declaration with what was found in fields that only count when the resource is made, or may be larger.
 
-    A node's shape is such a field: it changes in operation, and an hour costs what the shape costs that it has now.
+    A node's shape is such a field: it changes in operation, and an hour costs what the shape costs that it has now. Its
+    volume may be larger than declared, because it can't shrink, and is paid for as it is.
     """
-    real: dict[str, Any] = {
-        entry.name: value
-        for entry in dataclasses.fields(declared)
-        if entry.metadata.get("compare") == "at-create"
-        and isinstance(value := getattr(found, entry.name, None), (str, int))
-    }
+    real: dict[str, Any] = {}
+    for entry in dataclasses.fields(declared):
+        value, how = getattr(found, entry.name, None), entry.metadata.get("compare")
+        if how == "at-create" and isinstance(value, (str, int)):
+            real[entry.name] = value
+        elif how == "at-least" and isinstance(value, int):
+            real[entry.name] = max(value, getattr(declared, entry.name))
     return dataclasses.replace(declared, **real)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from aistratus.cloud import Cloud, await_match
-from aistratus.core.resource import Found, Ref, Resource, at_create, one_of, reconciles, unordered
+from aistratus.core.resource import Found, Ref, Resource, at_create, at_least, one_of, reconciles, unordered
 from aistratus.core.settle import Wait
 from aistratus.resources.calls import at_once, unless_gone
 from aistratus.resources.ec2 import Thing, drift
@@ -55,7 +55,7 @@ class Instance(Resource):
     key_pair: Ref | str | None = None
     profile: Ref | str | None = None
     user_data: str | None = None
-    volume_gib: int = 30
+    volume_gib: int = at_least(default=20)
     http_tokens: str = "required"
     hop_limit: int = 1
     shutdown_behavior: str = "stop"
@@ -76,6 +76,7 @@ def find_instance(aws: Cloud, want: Instance) -> Found | None:
     )
     if user_data is None or behaviour is None:
         return None  # the listing knows it, the rest of EC2 not yet
+    # While the instance is `pending`, its volume may not be known yet.
     found_gib = want.volume_gib if volume is None else int(volume["Size"])
     state = Instance(
         key=want.key,
@@ -86,8 +87,7 @@ def find_instance(aws: Cloud, want: Instance) -> Found | None:
         key_pair=thing.get("KeyName"),
         profile=_profile(thing),
         user_data=base64.b64decode(user_data).decode(errors="replace"),
-        # Larger is fine: it can't shrink. While the instance is `pending`, its volume may not be known yet.
-        volume_gib=want.volume_gib if found_gib > want.volume_gib else found_gib,
+        volume_gib=found_gib,
         http_tokens=thing["MetadataOptions"]["HttpTokens"],
         hop_limit=int(thing["MetadataOptions"]["HttpPutResponseHopLimit"]),
         shutdown_behavior=behaviour,

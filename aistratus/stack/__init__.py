@@ -106,7 +106,7 @@ def describe(settings: Settings, names: Names, shipped: Shipped) -> Stack:
             "money": money.wanted,
             "watch": watch.wanted,
         },
-        unwanted={"network": network.unwanted},
+        unwanted={"network": network.unwanted, "watch": watch.unwanted},
     )
     # Last, because a workflow may read the ids of everything else, also of what only another machine declares.
     delivery = declare_delivery(settings, names, data, keys={*stack.whole.by_key, *UPLOADED, *TOLD})

@@ -24,7 +24,7 @@ region = "eu-west-1"  # Dublin
 [envs.dev]  # where we try things
 profile = "dev-account"
 node.cpu_type = "t3.medium"  # was too small
-node.volume_gib = 30
+node.volume_gib = 20
 
 [envs.qa.api]
 log_days = 90  # auditors
@@ -49,7 +49,7 @@ def test_the_difference_is_shown_and_written_and_the_rest_stays(team: Person) ->
     said = team.run("env", "promote", "dev", "qa")
     assert said.code == 0
     assert "~ node.cpu_type: t3.small → t3.medium\n" in said.out
-    assert "volume_gib" not in said.out, "both have 30, one by default"
+    assert "volume_gib" not in said.out, "both have 20, one by default"
     assert "profile names something of dev's own and stays there" in said.out
     assert text(team) == AFTER
     assert stat.S_IMODE((team.home / "aistratus.toml").stat().st_mode) == 0o640

@@ -26,6 +26,10 @@ def test_a_nat_gateway_that_is_switched_off_goes_and_its_price_is_told(built: Bu
     assert (alone.code, "left as they are, though not as declared: vpc" in alone.out) == (0, True)
     assert on.run("up", "--only", "vpc", "--plan").code == 2
 
+    dark = on.with_variables(AISTRATUS_WATCH__DASHBOARD="false")
+    told = "no dashboard: `watch.dashboard` is off; set it to true and run `aistratus up` (AWS gives an account three"
+    assert told in dark.run("status", "--open").words
+
     planned = person.run("plan", "--output", "json")
     leaving = [entry for entry in planned.document["resources"] if entry["action"] == "delete"]
     assert (planned.code, [entry["key"] for entry in leaving]) == (2, ["nat_gateway", "nat_address"])

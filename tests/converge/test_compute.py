@@ -94,7 +94,7 @@ def test_up_makes_the_node_as_described_and_up_again_changes_nothing(aws: Cloud,
     data = aws.ec2.describe_instance_attribute(InstanceId=node["InstanceId"], Attribute="userData")
     assert base64.b64decode(data["UserData"]["Value"]).decode() == USER_DATA
     (volume,) = volumes(aws)
-    assert (volume["Size"], volume["VolumeType"], volume["Encrypted"]) == (30, "gp3", True)
+    assert (volume["Size"], volume["VolumeType"], volume["Encrypted"]) == (20, "gp3", True)
     assert [entry["Ebs"]["DeleteOnTermination"] for entry in node["BlockDeviceMappings"]] == [True]
     assert {tag["Key"]: tag["Value"] for tag in volume["Tags"]} == aws.tags("node")
     (pair,) = aws.ec2.describe_key_pairs(KeyNames=[aws.name("node_key")])["KeyPairs"]
@@ -158,7 +158,11 @@ def test_a_volume_grows_as_wanted_and_a_larger_one_is_left_alone(aws: Cloud, eng
     engine.up(*bare(volume_gib=40))
     (volume,) = volumes(aws)
     assert volume["Size"] == 40
-    assert engine.plan(*bare(volume_gib=30)).empty
+    smaller = engine.plan(*bare(volume_gib=30))
+    assert smaller.empty
+    found = next(change.found for change in smaller.changes if change.key == "node")
+    assert found is not None and isinstance(found.state, Instance)
+    assert found.state.volume_gib == 40, "it is paid for as it is"
 
 
 def test_a_terminated_node_is_made_again(aws: Cloud, engine: Engine) -> None:

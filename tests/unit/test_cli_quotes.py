@@ -42,14 +42,14 @@ def change(key: str, action: Action, **fields: object) -> Change:
     [
         (change("vpc", "create"), "free", ""),
         (change("jobs_table", "create"), "by use", ""),
-        (change("node", "create"), "€2.86", "€0.0290"),
-        (change("node", "update", volume_gib=20), "€1.90 → €2.86", "€0.0290"),
-        (change("node", "delete"), "−€2.86", "−€0.0290"),
+        (change("node", "create"), "€1.90", "€0.0290"),
+        (change("node", "update", volume_gib=12), "€1.14 → €1.90", "€0.0290"),
+        (change("node", "delete"), "−€1.90", "−€0.0290"),
         (change("nat_gateway", "delete"), "−€37.96", ""),
         (change("nat_address", "delete"), "−€3.65", ""),
         (change("vpc", "delete"), "free", ""),
-        (Change(replace(NODE, type="x9.enormous"), "create"), "€2.86", "unknown"),  # type: ignore[call-arg]
-        (Change(NODE, "unchanged", found=found(NODE, type="g4dn.xlarge")), "€2.86", "€0.6630"),
+        (Change(replace(NODE, type="x9.enormous"), "create"), "€1.90", "unknown"),  # type: ignore[call-arg]
+        (Change(NODE, "unchanged", found=found(NODE, type="g4dn.xlarge")), "€1.90", "€0.6630"),
     ],
 )
 def test_a_line_says_what_it_costs(line: Change, month: str, hour: str) -> None:
@@ -60,13 +60,13 @@ def test_the_total_counts_what_stays() -> None:
     lines = [change("node", "unchanged"), change("vpc", "create"), change("nat_gateway", "delete")]
     assert (
         QUOTES.told(lines)
-        == "On AWS: €2.86 a month idle at list prices, €0.0290 more for each hour in which the node runs"
+        == "On AWS: €1.90 a month idle at list prices, €0.0290 more for each hour in which the node runs"
     )
     dashboard = QUOTES.told([change("dashboard", "create"), *lines])
     assert (
-        dashboard.startswith("On AWS: €5.86 a month idle at list prices") and "On the bill €2.86 a month" in dashboard
+        dashboard.startswith("On AWS: €4.90 a month idle at list prices") and "On the bill €1.90 a month" in dashboard
     )
-    assert QUOTES.document(QUOTES.total(lines)) == {"idle_month_eur": 2.856, "active_hour_eur": 0.029}
+    assert QUOTES.document(QUOTES.total(lines)) == {"idle_month_eur": 1.904, "active_hour_eur": 0.029}
     assert QUOTES.document(QUOTES.saved(lines)) == {"idle_month_eur": 37.96, "active_hour_eur": 0.0}
 
 
@@ -74,7 +74,7 @@ def test_one_unknown_line_makes_the_total_unknown() -> None:
     assert isinstance(NODE, Instance)
     lines = [Change(replace(NODE, type="x9.enormous"), "create"), change("vpc", "create")]
     assert "unknown more for each hour" in QUOTES.told(lines)
-    assert QUOTES.document(QUOTES.total(lines)) == {"idle_month_eur": 2.856, "active_hour_eur": None}
+    assert QUOTES.document(QUOTES.total(lines)) == {"idle_month_eur": 1.904, "active_hour_eur": None}
     nowhere = replace(QUOTES, region="mars-north-1")
     assert nowhere.told(lines).startswith("On AWS: unknown a month idle")
 
@@ -117,7 +117,7 @@ def test_a_plan_is_grouped_with_one_line_a_resource() -> None:
         "~ router_log         LogGroup                   by use                   router_log-1",
         "    retention_days: 3 → 30",
         "node",
-        "+ node               Instance                    €2.86          €0.0290",
+        "+ node               Instance                    €1.90          €0.0290",
     ]
 
 
@@ -130,7 +130,7 @@ def test_drift_has_its_price() -> None:
     lines = [change("nat_gateway", "delete"), change("node", "update", volume_gib=40), change("vpc", "unchanged")]
     assert QUOTES.drift(lines[:1]) == "as it is now: nat_gateway left on: +€37.96 a month"
     assert QUOTES.drift(lines) == (
-        "as it is now: nat_gateway left on: +€37.96 a month; node: +€0.95 a month; together +€38.91 a month"
+        "as it is now: nat_gateway left on: +€37.96 a month; node: +€1.90 a month; together +€39.86 a month"
     )
-    assert QUOTES.drift([change("node", "update", volume_gib=20)]) == "as it is now: node: −€0.95 a month"
+    assert QUOTES.drift([change("node", "update", volume_gib=12)]) == "as it is now: node: −€0.76 a month"
     assert QUOTES.drift(lines[2:]) == ""

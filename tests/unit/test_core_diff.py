@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aistratus.core.diff import canonical_policy, diff
-from aistratus.core.resource import UNKNOWN, Found, Ref, Resource, at_create, one_of, policy_document
+from aistratus.core.resource import UNKNOWN, Found, Ref, Resource, at_create, at_least, one_of, policy_document
 
 TAGS = {"Project": "tinyllama", "Env": "t"}
 
@@ -25,6 +26,7 @@ class Thing(Resource):
     policy: Any = policy_document(default=None)
     image: str | None = at_create(default=None)
     places: tuple[Any, ...] | None = one_of(default=None)
+    gib: int | None = at_least(default=None)
 
 
 values = st.builds(
@@ -133,6 +135,12 @@ def test_an_account_and_its_root_are_one_principal() -> None:
         return {"Statement": [{"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"}]}
 
     assert canonical_policy(policy("123456789012")) == canonical_policy(policy("arn:aws:iam::123456789012:root"))
+
+
+@pytest.mark.parametrize(("found", "differs"), [(None, True), (7, True), (8, False), (9, False)])
+def test_what_can_only_grow_differs_where_it_is_smaller(found: int | None, differs: bool) -> None:
+    have = Found(state=Thing(key="t", gib=found), ids={}, tags=TAGS)
+    assert bool(diff(Thing(key="t", gib=8), have, TAGS)) is differs
 
 
 def test_one_of_several_places_will_do_until_it_is_to_be_made_anew() -> None:

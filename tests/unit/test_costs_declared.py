@@ -53,7 +53,10 @@ def test_every_item_that_is_taken_has_a_price_in_each_region() -> None:
 
 @pytest.mark.parametrize("region", ["eu-central-1", "eu-west-1", "us-east-1"])
 def test_a_stopped_stack_costs_at_most_three_euros_a_month(region: str) -> None:
-    """Line by line at list prices; what AWS gives away each month for good is taken off at the end, and told."""
+    """Line by line at list prices; what AWS gives away each month for good is taken off at the end, and told.
+
+    Where others have used up what AWS gives away, one setting keeps that at list prices, too.
+    """
     rate = Decimal(str(load(environ={}).budget.usd_per_eur))
     lines = {resource.key: cost(resource, PRICES, region).idle_month for resource in STACK.resources}
     assert [key for key, idle in lines.items() if idle is None] == []
@@ -64,15 +67,19 @@ def test_a_stopped_stack_costs_at_most_three_euros_a_month(region: str) -> None:
     listed = sum((idle for idle in lines.values() if idle), Decimal(0)) / rate
     given = sum(given_away(STACK.resources, PRICES, region).values()) / rate
     assert 0 < listed - given <= 3, {key: idle for key, idle in lines.items() if idle}
+    bare = declared(watch={"dashboard": False})
+    at_list = (total(cost(resource, PRICES, region) for resource in bare.resources).idle_month or Decimal(99)) / rate
+    assert listed - given < at_list <= 3
     if region == "eu-central-1":
         told = f"€{listed:.2f} a month idle at list prices in {region}. Of that AWS gives €{given:.2f} away"
         assert told in PAGE and f"€{listed - given:.2f} on the bill" in PAGE
+        assert f"`watch.dashboard = false` saves ours: €{at_list:.2f} a month idle at list prices" in PAGE
 
 
 def test_the_volume_is_what_a_stopped_node_costs() -> None:
     node = BY_KEY["node"]
     idle, active = usd(node)
-    assert idle == 30 * Decimal("0.0952")
+    assert idle == 20 * Decimal("0.0952")
     assert active == Decimal("0.0240") + Decimal("0.005"), "the machine and its public address"
     assert isinstance(node, Instance)
     assert usd(replace(node, public_ip=False))[1] == Decimal("0.0240")
@@ -85,11 +92,18 @@ def test_an_hour_costs_what_the_shape_costs_that_the_node_has_now() -> None:
     assert usd(on_gpu)[1] == Decimal("0.658") + Decimal("0.005")
 
 
+def test_a_volume_that_is_larger_than_declared_is_paid_for_as_it_is() -> None:
+    node = BY_KEY["node"]
+    assert isinstance(node, Instance)
+    assert usd(as_it_is(node, replace(node, volume_gib=30)))[0] == 30 * Decimal("0.0952")
+    assert as_it_is(node, replace(node, volume_gib=10)) == node, "`up` grows it"
+
+
 def test_an_unknown_shape_makes_line_and_sum_unknown_and_never_nothing() -> None:
     node = BY_KEY["node"]
     assert isinstance(node, Instance)
     odd = cost(replace(node, type="x9.enormous"), PRICES, REGION)
-    assert (odd.idle_month, odd.active_hour, odd.basis) == (30 * Decimal("0.0952"), None, "unknown")
+    assert (odd.idle_month, odd.active_hour, odd.basis) == (20 * Decimal("0.0952"), None, "unknown")
     assert total([odd, cost(BY_KEY["vpc"], PRICES, REGION)]).active_hour is None
 
 

@@ -290,7 +290,7 @@ def test_the_commented_file_changes_nothing_and_every_line_of_it_counts(tmp_path
     assert settings(tmp_path, commented()) == settings(tmp_path, "")
     counting = re.sub(r"^# (?=[\w.]+(\.\"[^\"]+\")? = )(?!.*\"…\")", "", commented(), flags=re.M)
     _head, _, rest = counting.partition("\nenv = ")
-    assert counting != commented() and tomllib.loads("env = " + rest)["node"]["volume_gib"] == 30
+    assert counting != commented() and tomllib.loads("env = " + rest)["node"]["volume_gib"] == 20
     assert settings(tmp_path, "env = " + rest) == settings(tmp_path, "")
 
 

@@ -14,7 +14,7 @@ from aistratus.node.bootstrap import Model
 from aistratus.policies import Names
 from aistratus.resources.compute import Instance
 from aistratus.resources.network import SecurityGroup, Subnet
-from aistratus.settings import AuthSettings, DeliverySettings, NetworkSettings, NodeSettings, Settings
+from aistratus.settings import AuthSettings, DeliverySettings, NetworkSettings, NodeSettings, Settings, WatchSettings
 from aistratus.stack import Shipped, cut_off, describe, stays_public
 
 NAMES = Names("aws", "123456789012", "eu-central-1", "t")
@@ -60,6 +60,15 @@ def test_what_nat_adds_is_what_is_unwanted_without_it() -> None:
     on, off = stack(nat=True), stack(nat=False)
     switched_off = {resource.key for resource in off.unwanted} - {resource.key for resource in on.unwanted}
     assert set(on.by_key) - set(off.by_key) == switched_off == {"nat_address", "nat_gateway"}
+    assert set(off.whole.by_key) == set(on.whole.by_key)
+
+
+def test_a_dashboard_that_settings_switch_off_is_unwanted_and_nothing_stands_on_it() -> None:
+    on, off = stack(nat=False), describe(Settings(watch=WatchSettings(dashboard=False)), NAMES, SHIPPED)
+    assert set(on.by_key) - set(off.by_key) == {resource.key for resource in off.unwanted} - {
+        resource.key for resource in on.unwanted
+    }
+    assert set(on.by_key) - set(off.by_key) == {"dashboard"}
     assert set(off.whole.by_key) == set(on.whole.by_key)
 
 
