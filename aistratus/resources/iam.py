@@ -32,7 +32,8 @@ IAM_CATCHES_UP = Wait(
 """A new role isn't known everywhere at once, and IAM refuses two changes at the same time.
 
 `saying` leaves out NoSuchEntity for a managed policy that doesn't exist: that never gets better. Source: IAM user
-guide, "Changes that I make are not always immediately visible"; error lists of PutRolePolicy and DeleteRole.
+guide, "Changes that I make are not always immediately visible"; error lists of PutRolePolicy, CreateInstanceProfile and
+DeleteRole. The refusal may have no words at all (terraform-provider-aws issue 42079).
 """
 
 IAM_LETS_GO = Wait(
@@ -242,6 +243,7 @@ def ensure_instance_profile(aws: Cloud, want: InstanceProfile, have: Found | Non
             "create_instance_profile",
             look=lambda cloud: find_instance_profile(cloud, want),
             taken={"EntityAlreadyExists"},
+            settling=IAM_CATCHES_UP,
             InstanceProfileName=aws.name(want.key),
             Tags=tag_list(aws.tags(want.key)),
         )

@@ -16,7 +16,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.errors import error_code, error_message
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.resources.calls import unless_gone
-from aistratus.resources.pools import GONE, change, described_pool, pool_id, pool_is_ours
+from aistratus.resources.pools import GONE, POOL_FREE, change, described_pool, pool_id, pool_is_ours
 
 CLASSIC_PAGES = 1
 """The newer pages (2) show nothing before somebody has given them a style, which takes calls of their own.
@@ -71,6 +71,7 @@ def ensure_domain(aws: Cloud, want: UserPoolDomain, have: Found | None, changes:
         "create_user_pool_domain",
         look=lambda cloud: find_domain(cloud, want),
         taken={"InvalidParameterException"},
+        settling=POOL_FREE,  # client, group and user of the same pool are made beside it
         UserPoolId=want.pool,
         Domain=want.prefix,
         ManagedLoginVersion=CLASSIC_PAGES,

@@ -30,7 +30,10 @@ POOL_FREE = Wait(
     within=60,
     codes=frozenset({"ConcurrentModificationException"}),
 )
-"""Two changes of one pool at the same time are refused. Source: Cognito API reference, UpdateUserPool."""
+"""Two changes of one pool at the same time are refused.
+
+Source: Cognito API reference, errors of UpdateUserPool, CreateUserPoolDomain and others.
+"""
 
 DOMAIN_RELEASED = Wait(
     what="Cognito releases the user pool's domain",
@@ -105,7 +108,7 @@ def remove_pool(aws: Cloud, have: Found) -> None:
         return
     for domain in ("Domain", "CustomDomain"):
         if name := answer["UserPool"].get(domain):
-            unless_gone(GONE, aws.cognito_idp.delete_user_pool_domain, UserPoolId=pool, Domain=name)
+            drop(aws, aws.cognito_idp.delete_user_pool_domain, UserPoolId=pool, Domain=name)
     delete = aws.cognito_idp.delete_user_pool
     unless_gone(GONE, lambda: settle(DOMAIN_RELEASED, delete, clock=aws.clock, UserPoolId=pool))
 

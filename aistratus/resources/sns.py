@@ -26,10 +26,19 @@ from aistratus.resources.lambda_aliases import function_arn
 GONE = frozenset({"NotFound", "NotFoundException", "ResourceNotFound", "ResourceNotFoundException"})
 """SNS has two errors, and each an alias. Source: SNS API reference, GetTopicAttributes and ListTagsForResource."""
 
+TAGS_FREE = Wait(
+    what="SNS forgets the tags of the deleted topic that had this ARN, or ends another change of tags",
+    within=120,
+    codes=frozenset({"ConcurrentAccess", "ConcurrentAccessException", "StaleTag", "StaleTagException"}),
+)
+"""A topic made anew soon after its deletion, as by `down` and `up`, meets the old one's tags: "Wait a short while and
+then retry the operation". Source: SNS API reference, errors of CreateTopic and DeleteTopic, StaleTag.
+"""
+
 TOPIC_SETTLES = Wait(
     what="SNS knows the new topic everywhere, or ends another change of its tags",
     within=60,
-    codes=GONE | {"ConcurrentAccess", "ConcurrentAccessException", "StaleTag", "StaleTagException"},
+    codes=GONE | TAGS_FREE.codes,
 )
 """Only for calls on a topic that this very run has made or seen. Source: SNS API reference, TagResource."""
 
@@ -87,7 +96,7 @@ def owned_topics(aws: Cloud) -> list[Found]:
 def remove_topic(aws: Cloud, have: Found) -> None:
     """Removes it and with it what hangs on it, and waits until it doesn't answer any more."""
     arn = have.ids["arn"]
-    unless_gone(GONE, aws.sns.delete_topic, TopicArn=arn)
+    unless_gone(GONE, settle, wait=TAGS_FREE, call=aws.sns.delete_topic, clock=aws.clock, TopicArn=arn)
     until(TOPIC_GONE, lambda: True if _tags(aws.fresh(), arn) is None else None, clock=aws.clock)
 
 
@@ -100,6 +109,7 @@ def ensure_topic(aws: Cloud, want: Topic, have: Found | None, changes: frozenset
             "create_topic",
             look=lambda cloud: find_topic(cloud, want),
             taken={"InvalidParameter", "InvalidParameterException"},
+            settling=TAGS_FREE,
             Name=aws.name(want.name),
             Tags=tag_list(aws.tags(want.key)),
         )

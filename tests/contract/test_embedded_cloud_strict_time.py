@@ -329,6 +329,25 @@ def test_bucket_name_busy(judge: Judge) -> None:
     s3.create_bucket(**wanted)
 
 
+def test_topic_tags_linger(judge: Judge) -> None:
+    sns, wanted = judge("sns"), {"Name": unique("topic"), "Tags": [{"Key": "Project", "Value": "x"}]}
+    judge.delay("topic-tags-linger", 2)
+    sns.delete_topic(TopicArn=sns.create_topic(**wanted)["TopicArn"])
+    assert [refused(sns.create_topic, **wanted) for _ in range(2)] == ["StaleTag"] * 2
+    sns.create_topic(**wanted)
+
+
+def test_changed_at_once(judge: Judge) -> None:
+    cognito, profile = judge("cognito-idp"), {"InstanceProfileName": unique("profile")}
+    pool = cognito.create_user_pool(PoolName=unique("pool"))["UserPool"]["Id"]
+    domain = {"UserPoolId": pool, "Domain": unique("domain").lower().replace("_", "-")}
+    judge.delay("changed-at-once", 1)
+    assert refused(cognito.create_user_pool_domain, **domain) == "ConcurrentModificationException"
+    assert refused(judge("iam").create_instance_profile, **profile) == "ConcurrentModification"
+    cognito.create_user_pool_domain(**domain)
+    judge("iam").create_instance_profile(**profile)
+
+
 # --- throttling -------------------------------------------------------------------------------------------------
 
 

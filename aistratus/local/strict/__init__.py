@@ -12,6 +12,7 @@ from typing import Final
 from aistratus.local.shim.cloud import Cloud
 from aistratus.local.strict import (
     api,
+    at_once,
     delivery,
     ec2,
     events,
@@ -47,6 +48,7 @@ RULES: Final[tuple[Rule, ...]] = tuple(
         events,
         throttling,
         watch,
+        at_once,
     )
     for rule in service.RULES
 )
