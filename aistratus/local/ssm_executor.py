@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 DOCUMENT: Final = "AWS-RunShellScript"
 PLUGIN: Final = "aws:runShellScript"
-STDOUT_CHARS: Final = 24_000
-STDERR_CHARS: Final = 8_000
+STDOUT_BYTES: Final = 24_000
+STDERR_BYTES: Final = 8_000
+CUT_OFF: Final = b"--output truncated--"
 KEPT_CHARS: Final = 8_000_000
 """More than any script of ours writes."""
 EXECUTION_TIMEOUT_S: Final = 3_600
@@ -199,7 +200,7 @@ class Executor:
             code, status = process.wait(), TIMED_OUT
         invocation.cancel.set()
         out, err = parts.collect()
-        invocation.stdout, invocation.stderr = _cut(out, STDOUT_CHARS), _cut(err, STDERR_CHARS)
+        invocation.stdout, invocation.stderr = _cut(out, STDOUT_BYTES), _cut(err, STDERR_BYTES)
         invocation.stdout_url = _keep(command, node, "stdout", out)
         invocation.stderr_url = _keep(command, node, "stderr", err)
         if process.stdin is not None:
@@ -236,8 +237,9 @@ class _Output:
 
 
 def _cut(text: str, most: int) -> str:
-    """What an answer shows of it."""
-    return text if len(text) <= most else text[:most] + "\n---Output truncated---"
+    """What an answer shows of it: so many bytes, the mark at their end among them, as the agent cuts."""
+    data = text.encode()
+    return text if len(data) < most else (data[: most - len(CUT_OFF)] + CUT_OFF).decode(errors="replace")
 
 
 def _keep(command: Command, node: Node, stream: str, text: str) -> str:

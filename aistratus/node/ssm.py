@@ -6,7 +6,8 @@ the agent leaves it. Run Command shows nothing before a command has ended; a scr
 therefore left running in a session of its own, and short commands look after it.
 
 Sources: Systems Manager API reference, SendCommand and GetCommandInvocation (StandardOutputContent: the first 24,000
-characters, StandardErrorContent: the first 8,000); user guide, "Understanding command statuses".
+characters, StandardErrorContent: the first 8,000); user guide, "Understanding command statuses". The agent, which does
+the cutting, counts bytes, a mark at the end among them (amazon-ssm-agent, `pluginutil.ReadPrefix`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from aistratus.node.transport import RUN_WITHIN_S, Done, Heard, TookTooLong, Unr
 DOCUMENT: Final = "AWS-RunShellScript"
 OUTPUT_PREFIX: Final = "run-command"
 """Where in the bucket the agent leaves output; the bucket's lifecycle takes it away."""
-STDOUT_CHARACTERS: Final = 24_000
-STDERR_CHARACTERS: Final = 8_000
+STDOUT_BYTES: Final = 24_000
+STDERR_BYTES: Final = 8_000
 
 AGENT_THERE: Final = Wait(what="the node's SSM agent answers", within=90, first=0.5, longest=3.0)
 """It registers some ten seconds after the machine has booted, and again after each start."""
@@ -278,17 +279,17 @@ tail -c "+$((at + 1))" "$f" 2>/dev/null | head -c {CHUNK} | base64"""
             raise TookTooLong(f"the script on the node was ended after {within:.0f} s")
         if status == "Cancelled":
             raise Failure("the command on the node was cancelled by somebody else", todo="run the command again")
-        out = self._whole(identity, invocation, "StandardOutput", STDOUT_CHARACTERS)
-        err = self._whole(identity, invocation, "StandardError", STDERR_CHARACTERS)
+        out = self._whole(identity, invocation, "StandardOutput", STDOUT_BYTES)
+        err = self._whole(identity, invocation, "StandardError", STDERR_BYTES)
         return Done(int(invocation["ResponseCode"]), out, err)
 
     def _whole(self, identity: str, invocation: dict[str, Any], stream: str, most: int) -> str:
         """A stream's text; from the bucket if the answer holds just its beginning."""
         text, url = str(invocation[f"{stream}Content"]), str(invocation.get(f"{stream}Url") or "")
-        if len(text) < most:
+        if len(text.encode()) < most:
             return text
         if f"{OUTPUT_PREFIX}/{identity}" not in url:
-            raise Failure(f"the output was cut off after {most} characters, and the agent kept no copy in the bucket")
+            raise Failure(f"the output was cut off after {most} bytes, and the agent kept no copy in the bucket")
         key = url[url.index(f"{OUTPUT_PREFIX}/{identity}") :]
 
         def fetch() -> str:
