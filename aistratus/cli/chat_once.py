@@ -225,13 +225,13 @@ def answer(options: Options, line: Line, talk: Talk, prompt: str, *, catch_up: b
     Args:
         catch_up: the talk goes on from an earlier one, whose last reply may not have been seen.
     """
-    from aistratus.client.api import Api, Patience
+    from aistratus.client.api import Api, RetryPolicy
 
     def told(error: ClientError | None, seconds: float) -> None:
         if error is not None and seconds >= TOLD_FROM_S:
             once.remark(f"{passing(error)}; trying again in {seconds:.0f} s")
 
-    with Api(line.url, line.token, http=line.http, patience=Patience(PATIENCE_S, LONGEST_WAIT_S, told)) as api:
+    with Api(line.url, line.token, http=line.http, retry=RetryPolicy(PATIENCE_S, LONGEST_WAIT_S, told)) as api:
         once = Once(options, api, talk, stream=stream, raw=raw)
         if catch_up:
             once.catch_up()

@@ -1,1 +1,4 @@
-"""What a program needs to talk to the API of an env: the request, tokens, jobs, the stream of a reply."""
+"""A client library for an env's API: signing in, requests, jobs, conversations, and the stream of a reply.
+
+The command line is built on it, and so can be any other program. Nothing here prints or prompts.
+"""

@@ -1,13 +1,13 @@
-"""The API of an env, as a program sees it: submit a prompt, follow its reply, cancel it.
+"""A client of an env's API: submit a prompt, follow its reply, cancel it.
 
     with Api(url, token) as api:
         submitted = api.submit(InferRequest(prompt="How do I stop the GPU?"))
         for event in api.stream(submitted):
             ...
 
-The reply is polled for, because an HTTP API can't stream. How often depends on what can be expected next: often
-while the first token is near, a little less right after text has come (the worker writes every 150 to 250 ms), and
-seldom while a node starts.
+The reply is polled for, because an HTTP API can't stream. The polling interval follows what is expected next: short
+while the first token is near, a little longer right after text has come (the worker writes every 150 to 250 ms), and
+long while a node starts.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ POLL_QUEUED_S: Final = 0.25
 POLL_NODE_S: Final = 1.0
 """While the node starts or stops, which takes a minute."""
 NODE_STARTS_WITHIN_S: Final = 900.0
-"""A first boot installs packages and fetches 670 MB; what takes longer than this isn't coming."""
+"""A first boot installs packages and fetches 670 MB; a node that takes longer than this counts as failed."""
 SOON_S: Final = 5.0
-"""How long a queued job on a ready node is expected to start at any moment."""
+"""For this long a queued job on a ready node is polled as if it may start at any moment."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class JobView:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a request is repeated, the longest pause between two tries, and who is told of each."""
+class RetryPolicy:
+    """How long a request is retried, the longest pause between two tries, and a callback for each."""
 
     seconds: float = PATIENCE_S
     longest_wait_s: float = LONGEST_RETRY_AFTER_S
@@ -91,7 +91,7 @@ class Api:
         base_url: as `aistratus up` prints it.
         token: gives an access token that is valid now; asked before every request.
         http: open connections that others use, too; whoever made them ends them last.
-        patience: of a person who looks on and can stop it; else a request is repeated for a minute.
+        retry: for a program whose user can stop it; by default a request is retried for a minute.
     """
 
     def __init__(
@@ -101,14 +101,12 @@ class Api:
         *,
         clock: Clock | None = None,
         http: httpx.Client | None = None,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         self._clock = clock or EventClock()
         self._http = http or httpx.Client(base_url=base_url, timeout=TIMEOUT)
-        patience = patience or Patience()
-        self._transport = Transport(
-            self._http, token, self._clock, patience.seconds, patience.longest_wait_s, patience.on_wait
-        )
+        retry = retry or RetryPolicy()
+        self._transport = Transport(self._http, token, self._clock, retry.seconds, retry.longest_wait_s, retry.on_wait)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +137,7 @@ class Api:
         return self._transport.request("GET", "/queue-health")
 
     def submit(self, request: InferRequest, idempotency_key: str | None = None) -> Submitted:
-        """Sends a prompt. It gets a key even if none is given, so that repeating it can't make two jobs."""
+        """Sends a prompt. Without a given idempotency key it gets one, so that a retry can't create a second job."""
         key = idempotency_key or uuid.uuid4().hex
         answer = self._transport.request("POST", "/infer", body=request.body(), headers={"idempotency-key": key})
         node = answer.get("node")
@@ -202,7 +200,7 @@ class Api:
 
 
 class _Reply:
-    """The text as it was shown, beside the text as the current attempt has it.
+    """The text shown so far, beside the text of the current attempt.
 
     A second attempt usually writes the same again, since a job carries its seed. As long as it does, nothing is
     shown until it has caught up.
@@ -213,7 +211,7 @@ class _Reply:
         self._written = ""
 
     def take(self, view: JobView) -> Iterator[events.Event]:
-        """Adds what a poll brought."""
+        """Adds a poll's answer."""
         self._written = view.text if view.restarted else self._written + view.text
         if self._written.startswith(self._shown):
             yield from self._show(self._written[len(self._shown) :])

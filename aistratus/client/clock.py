@@ -1,4 +1,4 @@
-"""Waiting that can be ended from outside, on a clock that a test can turn."""
+"""A clock whose waits can be ended from another thread, and which tests replace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds that only grow, and a wait."""
+    """A monotonic clock (seconds), and a wait."""
 
     def monotonic(self) -> float: ...
 

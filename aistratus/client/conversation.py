@@ -1,9 +1,9 @@
 """A conversation: its id, what was said, and how much of that fits into the next request.
 
-The API keeps no memory of a conversation: the client sends it along. The oldest exchanges go first when the limits
-of the wire are reached, in number, in characters, or in bytes, or when the model's window is full. The window is in
-tokens, which only the model can count: how many characters make one is learned from its replies, and the worker has
-the last word.
+The API doesn't store conversations: the client sends the history with each request. The oldest exchanges are dropped
+when the limits of the request are reached (number, characters, bytes) or the model's context window is full. The window
+is measured in tokens, which only the model can count: the client estimates characters per token from the replies, and
+the worker drops more turns if it must.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from aistratus import wire
 from aistratus.client.request import InferRequest, Turn
 
 HISTORY_BYTES: Final = 65_536
-"""Of history in a body; leaves the rest of `wire.BODY_BYTES` to the prompt and the system text, and keeps a message
-of other scripts below what the queue takes, where a character can need six bytes."""
+"""Most bytes of history in a body. It leaves the rest of `wire.BODY_BYTES` to the prompt and the system text, and keeps
+a message of non-Latin text, where a character can take six bytes, below the queue's limit."""
 
 CHARS_PER_TOKEN: Final = 4.0
-"""Until a reply has told better: English in most vocabularies has about as many."""
+"""Characters per token until replies give a better estimate: about right for English in most vocabularies."""
 
 LARGEST_WINDOW: Final = 2048
-"""Tokens, where the settings leave the window to the model's file: the worker uses no more."""
+"""The window (tokens) where the settings leave it to the model's file: the worker uses no more."""
 
 
 def _new_id() -> str:
@@ -34,7 +34,7 @@ def _new_id() -> str:
 
 @dataclass(frozen=True)
 class Window:
-    """How much text the model can look at.
+    """How much text fits the model's context window.
 
     Args:
         tokens: of prompt and reply together.
@@ -45,7 +45,7 @@ class Window:
     chars_per_token: float = CHARS_PER_TOKEN
 
     def history_chars(self, prompt: str, system: str | None, max_tokens: int) -> int:
-        """Characters that are left to history beside the question and its reply.
+        """Characters left for history besides the question and its reply.
 
         The worker does the same with real tokens: at most half the window is kept free for the reply.
         """
@@ -53,7 +53,7 @@ class Window:
         return max(0, int((self.tokens - min(max_tokens, self.tokens // 2)) * self.chars_per_token) - question)
 
     def learned(self, chars: int, tokens: int) -> Window:
-        """After a reply to `chars` characters whose prompt had so many tokens; short ones say little."""
+        """The estimate after a reply whose prompt of `chars` characters had `tokens` tokens; ignores short ones."""
         if tokens < 64 or chars < tokens:
             return self
         return replace(self, chars_per_token=chars / tokens)
@@ -61,17 +61,17 @@ class Window:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said so far, in pairs of prompt and reply."""
+    """The exchanges so far, pairs of prompt and reply."""
 
     id: str = field(default_factory=_new_id)
     exchanges: tuple[tuple[str, str], ...] = ()
 
     def with_exchange(self, prompt: str, reply: str) -> Conversation:
-        """The conversation one exchange later; those that no request could carry any more aren't kept here."""
+        """The conversation with one more exchange; exchanges that no request could carry any more are dropped."""
         return Conversation(self.id, (*self.exchanges, (prompt, reply))[-wire.HISTORY_TURNS :])
 
     def without_last(self) -> Conversation:
-        """The conversation one exchange earlier."""
+        """The conversation without its last exchange."""
         return Conversation(self.id, self.exchanges[:-1])
 
     def history(self, most_chars: int = wire.HISTORY_CHARS) -> tuple[Turn, ...]:
@@ -91,7 +91,7 @@ class Conversation:
         return tuple(turns)
 
     def left_out(self, history: tuple[Turn, ...]) -> int:
-        """How many exchanges are in the conversation but not in what goes along."""
+        """The number of exchanges that are in the conversation but not in the next request."""
         return len(self._said()) - len(history) // 2
 
     def ask(self, prompt: str, *, window: Window | None = None, **options: Any) -> InferRequest:
@@ -116,7 +116,7 @@ class Conversation:
 
 
 def chars_in(request: InferRequest) -> int:
-    """Of everything that the model reads for it."""
+    """Characters of everything that the model reads for it."""
     return _total([request.prompt, request.system or "", *(turn.content for turn in request.history)])
 
 
@@ -125,5 +125,5 @@ def _total(texts: Iterable[str]) -> int:
 
 
 def _sendable(text: str) -> str:
-    """Without what a request refuses: NUL, and half a surrogate pair."""
+    """The text without the characters that a request refuses: NUL and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -1,11 +1,11 @@
-"""Conversations as they are kept on this machine: one SQLite file for each env, which only its user can read.
+"""The archive of conversations on this machine: one SQLite file per env, readable by its user only.
 
-A question is written down before it is sent, and its reply when it has come: whatever is killed between the two, the
-question is there with the id of its job, under which the API keeps the reply for some minutes more. Two programs may
-use one file at once: each change is a transaction of its own, and readers never wait (write-ahead log).
+A question is stored before it is sent, and its reply when it has come: if the program is killed between the two, the
+question is there with the id of its job, whose reply the API keeps for some more minutes. Two programs may use one file
+at once: each change is a transaction, and readers never wait (write-ahead log).
 
-Search uses SQLite's full-text index where Python's SQLite has one (FTS5), else it looks through the texts; what the
-index can't know (parts of words, scripts without spaces, emoji) is looked for in the texts, too.
+Search uses SQLite's full-text index where Python's SQLite has one (FTS5), else it scans the texts; what the index
+doesn't cover (parts of words, scripts without spaces, emoji) is searched in the texts as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aistratus.client.errors import ClientError
 from aistratus.private import make_private
 
 SCHEMA: Final = 1
-"""Of the file (`PRAGMA user_version`). A newer one isn't touched."""
+"""Version of the file (`PRAGMA user_version`). A file with a newer one isn't touched."""
 
 BUSY_MS: Final = 10_000
 """How long one program waits for another's transaction; each takes milliseconds."""
@@ -65,7 +65,7 @@ _TRIGGERS: Final[Mapping[str, str]] = {
     "words_gone": f"AFTER DELETE ON turns BEGIN {_FORGET} END",
     "words_changed": f"AFTER UPDATE OF prompt, reply ON turns BEGIN {_FORGET} {_LEARN} END",
 }
-"""Keep the index as the table is. Source: sqlite.org/fts5.html, "External Content Tables"."""
+"""Keep the index in step with the table. Source: sqlite.org/fts5.html, "External Content Tables"."""
 
 
 class ConversationsUnusable(ClientError):
@@ -78,7 +78,7 @@ class NoConversation(ClientError):
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One question and what became of it. Times are seconds since the epoch."""
+    """One question and its outcome. Times are seconds since the epoch."""
 
     id: int
     conversation: str
@@ -136,7 +136,7 @@ class Archive:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def asked(self, conversation: str, prompt: str, job_id: str, *, system: str | None = None) -> int:
-        """Writes a question down before it is sent; begins the conversation with its first. Gives the turn's id."""
+        """Stores a question before it is sent; the first one creates the conversation. Returns the turn's id."""
         now = self._now()
         title = " ".join(_text(prompt).split())[:TITLE_CHARS]
         with self._changing() as db:
@@ -152,7 +152,7 @@ class Archive:
             return int(made.lastrowid or 0)
 
     def accepted(self, turn: int, request_id: str) -> None:
-        """The API has taken the question."""
+        """Marks a question as accepted by the API."""
         with self._changing() as db:
             db.execute("UPDATE turns SET request_id = ? WHERE id = ?", (request_id, turn))
 
@@ -167,7 +167,7 @@ class Archive:
         usage: Mapping[str, Any] | None = None,
         timings: Mapping[str, Any] | None = None,
     ) -> bool:
-        """What became of a question. It ends once: gives false, and changes nothing, when it had ended before."""
+        """Stores a question's outcome. If it has one already, changes nothing and returns false."""
         values = (state, _text(reply), reason, model, json.dumps(dict(usage or {})), json.dumps(dict(timings or {})))
         with self._changing() as db:
             changed = db.execute(
@@ -178,19 +178,19 @@ class Archive:
             return changed.rowcount == 1
 
     def withdraw(self, turn: int) -> None:
-        """Takes a question back, with its reply; a conversation without any is gone."""
+        """Removes a question and its reply; a conversation without any is removed too."""
         with self._changing() as db:
             db.execute("DELETE FROM turns WHERE id = ?", (turn,))
             db.execute("DELETE FROM conversations WHERE id NOT IN (SELECT conversation FROM turns)")
 
     def delete(self, conversation: str) -> None:
-        """Removes a conversation; fine if there is none."""
+        """Removes a conversation, if it exists."""
         with self._changing() as db:
             db.execute("DELETE FROM turns WHERE conversation = ?", (conversation,))
             db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
 
     def booted(self, seconds: float) -> None:
-        """A question has waited so long for the node to start; the latest few tell how long the next will."""
+        """Stores how long a question waited for the node to start (seconds)."""
         with self._changing() as db:
             db.execute("INSERT INTO boots VALUES (?, ?)", (self._now(), seconds))
             db.execute(
@@ -201,12 +201,12 @@ class Archive:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def last(self) -> str | None:
-        """The conversation that was asked in last."""
+        """The conversation with the latest question."""
         rows = self._read("SELECT conversation FROM turns ORDER BY asked_at DESC, id DESC LIMIT 1")
         return str(rows[0][0]) if rows else None
 
     def find(self, beginning: str) -> str:
-        """The id that begins like this.
+        """The id with this prefix.
 
         Raises:
             NoConversation: none does, or several.
@@ -225,23 +225,23 @@ class Archive:
         return _kept(rows[0]) if rows else None
 
     def all(self, most: int | None = None) -> list[Kept]:
-        """All conversations, the latest first."""
+        """All conversations, latest first."""
         return [_kept(row) for row in self._read(f"{_KEPT} ORDER BY c.updated_at DESC LIMIT ?", most or -1)]
 
     def usual_boot(self) -> float | None:
-        """Seconds that a question has to wait for a node that sleeps: the median of the latest, if there are any."""
+        """Seconds that a question waits for a sleeping node: the median of the latest waits, or None."""
         waited = [float(row[0]) for row in self._read("SELECT seconds FROM boots")]
         return median(waited) if waited else None
 
     def turns(self, conversation: str, latest: int | None = None) -> list[Exchange]:
-        """The questions of a conversation and their replies in order, or the latest so many."""
+        """A conversation's turns in order, or only the latest `last` of them."""
         rows = self._read(
             "SELECT * FROM turns WHERE conversation = ? ORDER BY id DESC LIMIT ?", conversation, latest or -1
         )
         return [_exchange(row) for row in reversed(rows)]
 
     def search(self, text: str, most: int = 50) -> list[Exchange]:
-        """Turns in which all the words stand, the latest first."""
+        """Turns that contain all the words, latest first."""
         words = text.split()
         if not words:
             return []
@@ -283,7 +283,7 @@ class Archive:
             self._keep_index(db)
 
     def _keep_index(self, db: sqlite3.Connection) -> None:
-        """Makes the index, or leaves it alone where this Python can't write it: it is made anew by one that can."""
+        """Creates the index, unless this Python's SQLite can't; one that can rebuilds it."""
         there = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'words_changed'").fetchone()
         if self._indexed and not there:
             db.execute(_INDEX)
@@ -296,7 +296,7 @@ class Archive:
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction; undone by whatever is raised in it."""
+        """One transaction, rolled back by any exception."""
         with self._lock, self._told():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -336,7 +336,7 @@ def _escaped(word: str) -> str:
 
 
 def _text(text: str) -> str:
-    """What SQLite can keep: half a surrogate pair can't be encoded."""
+    """Text that SQLite can store: lone surrogates can't be encoded."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

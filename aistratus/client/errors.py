@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the API, each told in one sentence."""
+"""Errors between a client and the API; the text of each is one sentence for the user."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 
 class ClientError(Exception):
-    """Talking to the API failed; `str()` of it is a sentence for a person."""
+    """Base of all errors here; `str()` of it is a sentence for the user."""
 
 
 class ApiUnreachable(ClientError):
-    """No answer came, however often it was tried."""
+    """No answer came in all tries."""
 
 
 class NodeAbsent(ClientError):
-    """The job waits for a node that doesn't come up."""
+    """The job waits for a node that doesn't start."""
 
 
 class SignInError(ClientError):
-    """There is no usable token, and what to do about it."""
+    """There is no usable token; the text says what to do."""
 
 
 @dataclass(eq=False)  # not frozen: Python itself sets attributes of an exception on its way up

@@ -1,4 +1,4 @@
-"""What happens to a job while its reply is streamed."""
+"""The events of a job while its reply is streamed (`Api.stream`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNNING: Final = "running"
 
 @dataclass(frozen=True)
 class Stage:
-    """The job has come to one of the stages above.
+    """The job has reached one of the stages above.
 
     `eta_s` is in how many seconds the node is expected to be ready, where the API knows.
     """
@@ -34,7 +34,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The worker began anew and writes something else: what was shown so far doesn't count."""
+    """A new attempt writes another text: what was shown so far is void."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Somebody cancelled the job; `text` is what had been written."""
+    """The job was cancelled; `text` is the reply so far."""
 
     text: str
 

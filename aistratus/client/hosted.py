@@ -1,10 +1,11 @@
 """Signing in on Cognito's hosted page: the authorization code flow with PKCE, for a program on the user's machine.
 
-A program can't keep a secret, so the code that the page hands over is worth nothing without a `code_verifier` that
-never left this process (RFC 7636, S256). `state` ties the answer to our question, `nonce` ties the id token to it. The
-id token comes straight from the token endpoint over TLS, which stands for its signature (OpenID Connect Core, 3.1.3.7).
+A program on a user's machine can't keep a client secret, so the authorization code is useless without a `code_verifier`
+that never leaves this process (RFC 7636, S256). `state` ties the redirect to our request, `nonce` ties the id token to
+it. The id token comes straight from the token endpoint over TLS, which replaces checking its signature (OpenID Connect
+Core, 3.1.3.7).
 
-The addresses come from the pool's own OpenID configuration, which tells those of its domain.
+The endpoints' addresses come from the pool's OpenID configuration.
 Source: https://docs.aws.amazon.com/cognito/latest/developerguide/authorization-endpoint.html and token-endpoint.html
 """
 
@@ -40,7 +41,7 @@ REFUSALS: Final = {
     "invalid_request": "the sign-in page didn't understand the request",
     "invalid_client": "the app client doesn't exist any more",
 }
-"""What the page answers instead of a code or of tokens (RFC 6749, 4.1.2.1 and 5.2), in a few words."""
+"""OAuth error codes (RFC 6749, 4.1.2.1 and 5.2), in words."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Pages:
 
 
 class Visit(Protocol):
-    """Sends somebody to an address and gives the parameters with which the page sent them back.
+    """Sends the user to an address and returns the parameters of the redirect.
 
     by_hand: a person brings them, perhaps only the code.
     """
@@ -71,7 +72,7 @@ class Visit(Protocol):
 
 
 def is_safe(address: str) -> bool:
-    """Whether nobody on the way can read along: TLS, or this machine."""
+    """Whether the connection can't be eavesdropped: TLS, or this machine."""
     parts = urlsplit(address)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
 
@@ -141,7 +142,7 @@ class HostedSignIn:
         return self.redeem(back.get("code", ""))
 
     def redeem(self, code: str) -> Tokens:
-        """Tokens for a code, which is good for one time and five minutes.
+        """Tokens for a code, which is valid once and for five minutes.
 
         Raises:
             SignInError: it isn't taken, or the tokens aren't for this sign-in.
@@ -181,7 +182,7 @@ class HostedSignIn:
 
 
 def returned(pasted: str) -> dict[str, str]:
-    """The parameters of an address that somebody pastes; or just the code.
+    """The parameters of a redirect address that the user pastes, or of the bare code.
 
     Such a code needs no `state`: it is only taken together with this sign-in's `code_verifier`.
     """
@@ -193,7 +194,7 @@ def returned(pasted: str) -> dict[str, str]:
 
 
 def _why(back: Mapping[str, str]) -> str:
-    """A page's refusal; its own words are the last resort, in one line."""
+    """The error of a refused sign-in; the page's own words are used, in one line, where the code is unknown."""
     error = back.get("error", "")
     words = " ".join(back.get("error_description", error).split())[:200]
     return REFUSALS.get(error, words or "the page didn't say why")

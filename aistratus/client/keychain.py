@@ -1,11 +1,11 @@
-"""A key from the operating system's keyring, with which kept tokens are encrypted.
+"""The key, from the operating system's keyring, with which stored tokens are encrypted.
 
-The keyring holds one key of 44 characters and the tokens lie in a file: Windows takes 2,560 bytes for a secret, which
-Cognito's tokens exceed, macOS may ask for each item that is read, and a file can be replaced in one step.
+The keyring holds one key of 44 characters, and the tokens are in a file: Windows limits a secret to 2,560 bytes, which
+Cognito's tokens exceed, macOS may prompt for each item that is read, and a file can be replaced atomically.
 Source: https://github.com/jaraco/keyring/issues/540, https://learn.microsoft.com/windows/win32/api/wincred (CRED_MAX…)
 
-Everything here falls back: with no keyring, a locked one or one that doesn't answer the tokens are kept as they are, in
-a file that only their user can read.
+Without a keyring, or with one that is locked or doesn't answer, the tokens are stored unencrypted, in a file that only
+their user can read.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ T = TypeVar("T")
 SERVICE: Final = "aistratus"
 NAME: Final = "tokens"
 ANSWERS_WITHIN_S: Final = 15.0
-"""A keyring may have to ask its user to unlock it; one that hangs isn't waited for any longer."""
+"""Time limit (seconds): a keyring may have to ask its user to unlock it, and one that hangs isn't used."""
 
 NO_KEYRING: Final = ("keyring.backends.fail", "keyring.backends.null")
-"""What the library gives where there is none: the one raises errors, the other forgets everything."""
+"""The library's stand-ins for a missing keyring: one raises errors, the other stores nothing."""
 
 
 class Keychain:
@@ -54,7 +54,7 @@ class Keychain:
             return None
 
     def _known_key(self, *, make: bool) -> bytes | None:
-        """The key, asked for once; made where there is a keyring without one."""
+        """The key, read once; created where the keyring has none."""
         if self._key is None and not (self._asked and not make):
             self._asked = True
             self._key = _within(lambda: _key(make=make))
@@ -62,7 +62,7 @@ class Keychain:
 
 
 def keychain() -> Keychain | None:
-    """Where this machine may have a keyring. On Linux it is reached by the session's bus, which servers don't have."""
+    """Whether this machine may have a keyring. On Linux it needs the session's D-Bus, which servers don't have."""
     chosen = os.environ.get("PYTHON_KEYRING_BACKEND", "")
     if chosen.startswith(NO_KEYRING):
         return None
@@ -86,7 +86,7 @@ def _key(*, make: bool) -> bytes | None:
 
 
 def _within(ask: Callable[[], T]) -> T | None:
-    """What `ask` gives; `None` if it fails in whatever way, or takes too long.
+    """The result of `ask`; `None` if it raises anything or takes too long.
 
     A keyring is a plug-in that talks to another program, so that anything may be raised; there is always a fallback.
     """

@@ -1,7 +1,7 @@
-"""Waiting for a browser to come back: one small HTTP server on this machine, for one visit.
+"""Receives the redirect after a browser sign-in: a small HTTP server on this machine, for one request.
 
-`localhost` may mean 127.0.0.1 or ::1, as the browser likes. So both are taken, or neither: on a port of which somebody
-else has the other half, the code would go to them.
+A browser may resolve `localhost` to 127.0.0.1 or to ::1. So the port is bound on both or on neither: if another process
+held it on one of them, that process would receive the code.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from aistratus.callbacks import PATH, PORTS, callback
 from aistratus.client.errors import SignInError
 
 WITHIN_S: Final = 300.0
-"""Somebody who looks for a password and a second factor takes minutes; the page's own session ends in this time."""
+"""Time limit (seconds): finding a password and a second factor takes minutes; the page's own session ends by then."""
 LOOK_EVERY_S: Final = 0.5
-"""Between two looks whether Ctrl-C was pressed; some systems don't end a wait for it."""
+"""Interval of checking for Ctrl-C, which doesn't interrupt a wait on some systems."""
 REQUEST_BYTES: Final = 16_384
 REQUEST_WITHIN_S: Final = 5.0
 
@@ -36,7 +36,7 @@ PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>ais
 
 @dataclass(frozen=True)
 class Loopback:
-    """A `hosted.Visit` by a browser on this machine. A context manager: its port is taken from the start.
+    """A `hosted.Visit` by a browser on this machine. A context manager that holds the port from the start.
 
     Args:
         opens: sends the user to an address.
@@ -117,7 +117,7 @@ def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.soc
 
 
 def _served(listening: socket.socket) -> dict[str, str]:
-    """Answers one request; gives the parameters if it was the one that is waited for."""
+    """Answers one request; returns its parameters if it is the redirect."""
     visitor, _ = listening.accept()
     with visitor:
         visitor.settimeout(REQUEST_WITHIN_S)
@@ -132,7 +132,7 @@ def _served(listening: socket.socket) -> dict[str, str]:
 
 
 def _target(visitor: socket.socket) -> str:
-    """What is asked for, by GET; empty for anything else."""
+    """The requested path of a GET; empty for anything else."""
     received = b""
     while b"\r\n\r\n" not in received and len(received) < REQUEST_BYTES:
         part = visitor.recv(4096)

@@ -1,7 +1,7 @@
-"""Signing in with name and password from a terminal, and whatever Cognito asks for besides.
+"""Signing in with name and password from a terminal, and answering Cognito's further challenges.
 
-The password itself isn't sent (`srp.py`), unless a new one has to be set. Each further question is a challenge with a
-session of three minutes: another password in place of a first one, or a code from a message or an authenticator app.
+The password isn't sent (`srp.py`), unless a new one has to be set. Each further challenge has a session of three
+minutes: a new password in place of a temporary one, or a code from a message or an authenticator app.
 Source: https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_RespondToAuthChallenge.html
 """
 
@@ -24,13 +24,13 @@ CODES: Final = {
     "SOFTWARE_TOKEN_MFA": "your authenticator app",
     "EMAIL_OTP": "the e-mail",
 }
-"""Challenges that a code answers, and where it comes from."""
+"""Challenges that are answered with a code, and where the code comes from."""
 TRIES: Final = 3
-"""How often a wrong code or an unfit new password may be typed anew."""
+"""How often a wrong code or an unsuitable new password may be entered."""
 
 
 class Asks(Protocol):
-    """Whoever knows the answers."""
+    """Asks the user for answers."""
 
     def password(self) -> str: ...
 
@@ -41,7 +41,7 @@ class Asks(Protocol):
         ...
 
     def remark(self, text: str) -> None:
-        """Says why something is asked again."""
+        """Tells the user why an answer is asked for again."""
         ...
 
 
@@ -87,7 +87,7 @@ class PasswordSignIn:
         return self._respond("PASSWORD_VERIFIER", asked_for, responses)
 
     def _answered(self, asked_for: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The answer to one challenge, asked for again while that can help."""
+        """Answers one challenge, repeatedly while another answer can help."""
         name = str(asked_for["ChallengeName"])
         parameters = asked_for.get("ChallengeParameters") or {}
         for left in reversed(range(TRIES)):
@@ -122,4 +122,4 @@ class PasswordSignIn:
 
 
 AGAIN: Final = frozenset({"CodeMismatchException", "InvalidPasswordException"})
-"""What another answer to the same challenge may mend; the session stays good."""
+"""Errors after which another answer to the same challenge is possible; the session stays valid."""

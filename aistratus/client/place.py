@@ -1,7 +1,7 @@
-"""Where an env is, for those who use it without an AWS account: four addresses and ids, none of them secret.
+"""An env's endpoint, for users without an AWS account: four addresses and ids, none of them secret.
 
-An operator hands them over as one word, the invitation. It is taken from somewhere, a mail perhaps, so that its
-addresses are looked at before a password is typed for them: Cognito's own, or this machine's.
+An operator hands them over as one word, the invitation. It may come from an untrusted mail, so its addresses are
+checked before a password is entered for them: they must be Cognito's, or this machine's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BEGIN: Final = "aistratus-"
 
 
 class NotAnInvitation(ValueError):
-    """The word isn't an invitation, or it leads elsewhere."""
+    """The word isn't an invitation, or its addresses aren't trusted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Place:
 
     @property
     def invitation(self) -> str:
-        """The whole as one word."""
+        """The invitation: everything in one word."""
         text = json.dumps(list(asdict(self).values()), separators=(",", ":"))
         return _BEGIN + base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
@@ -87,7 +87,7 @@ def _checked(place: Place) -> Place:
 
 @dataclass(frozen=True)
 class Places:
-    """Places by env in one folder, 0600; one that can't be read counts as none."""
+    """Stored places, one file (0600) per env; an unreadable one counts as missing."""
 
     folder: Path
 
@@ -109,7 +109,7 @@ class Places:
         beside.replace(self._path(place.env))
 
     def forget(self, env: str) -> None:
-        """Fine if there is none."""
+        """Removes the env's place, if there is one."""
         self._path(env).unlink(missing_ok=True)
 
     def _path(self, env: str) -> Path:

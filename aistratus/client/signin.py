@@ -1,8 +1,8 @@
-"""Signing in to the user pool, and staying signed in without asking.
+"""Signing in to the user pool, and renewing tokens without asking.
 
-The way in here is the operator's: somebody with AWS credentials for the account signs in with a name and a password
-through Cognito's admin API, which needs no browser. Other ways in (`browser.py`, `password.py`) give the same `Tokens`
-and are kept by the same session.
+The way to sign in here is the operator's: with AWS credentials for the account, by name and password through Cognito's
+admin API, which needs no browser. Other ways (`hosted.py`, `password.py`) return the same `Tokens`, which the same
+session keeps.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ RENEW_BEFORE_S: Final = 120.0
 
 _REJECTED: Final = frozenset({"NotAuthorizedException", "UserNotFoundException", "UserNotConfirmedException"})
 _TELLING: Final = re.compile("Temporary password has expired|User is disabled|Password attempts exceeded")
-"""Cognito's own words for a refusal that isn't about a wrong password."""
+"""Cognito's messages for a refusal that isn't about a wrong password."""
 STRENGTH: Final = "12 characters, with upper and lower case, digits and signs"
-"""What a password needs (`UserPool.password_min`, `password_needs`); Cognito names just what one lacks first."""
+"""The password rules (`UserPool.password_min`, `password_needs`); Cognito names only the first one violated."""
 _SAID: Final = {
     "PasswordResetRequiredException": "the password must be reset first, on the page that `aistratus login` opens",
     "CodeMismatchException": "the code is not right",
@@ -36,11 +36,11 @@ _SAID: Final = {
     "TooManyFailedAttemptsException": "there were too many tries; wait a few minutes",
     "ResourceNotFoundException": "the env's app client is gone; `aistratus up` makes another",
 }
-"""Cognito's refusals that mean something to whoever signs in."""
+"""Cognito's refusals, in words for the user."""
 
 
 class WayIn(Protocol):
-    """A way to get tokens from nothing."""
+    """A way to sign in."""
 
     def sign_in(self) -> Tokens:
         """Raises:
@@ -85,7 +85,7 @@ class AdminSignIn:
 
 @dataclass(frozen=True)
 class Session:
-    """A user's tokens in one env: kept, renewed in silence, and got anew when that fails and nobody has to be asked.
+    """A user's tokens in one env: stored, renewed silently, and replaced by a new sign-in where that needs no user.
 
     It is a function that gives an access token that is valid now: fits `Api(token=…)`.
 
@@ -115,7 +115,7 @@ class Session:
         return self.tokens().access
 
     def instead_of(self, refused: str) -> str:
-        """Another access token than this one, which the API didn't take although it looked valid from here.
+        """A new access token in place of this one, which the API refused although it looked valid here.
 
         That happens when this machine's clock is wrong, or when the token was revoked elsewhere.
 
@@ -147,13 +147,13 @@ class Session:
                 raise
 
     def kept(self) -> Tokens | None:
-        """What is kept for this env's client: one that was taken down and built again has another."""
+        """The stored tokens of this env's app client: an env that was taken down and built again has another client."""
         tokens = self.store.load(self.env)
         ours = tokens is not None and claims(tokens.access).get("client_id") == self.client_id
         return tokens if ours else None
 
     def sign_in(self) -> Tokens:
-        """Signs in anew and keeps the tokens.
+        """Signs in and stores the tokens.
 
         Raises:
             SignInError: it can't be done without asking somebody.
@@ -163,7 +163,7 @@ class Session:
         return self._keep(self.way_in.sign_in())
 
     def replace(self, tokens: Tokens) -> Tokens | None:
-        """Keeps tokens that were got in another way; gives those that they replace.
+        """Stores tokens from another way to sign in; returns those that they replace.
 
         Nobody renews meanwhile, who would then put the old ones back.
         """
@@ -177,7 +177,7 @@ class Session:
         return tokens
 
     def sign_out(self) -> None:
-        """Ends the session at Cognito and forgets its tokens on this machine, the latter in any case.
+        """Revokes the session at Cognito and deletes its tokens on this machine, the latter in any case.
 
         Raises:
             SignInError: Cognito couldn't be asked, so that the session goes on there until it expires.
@@ -196,7 +196,7 @@ class Session:
         return tokens.access != refused and tokens.expires_at - self.now() > RENEW_BEFORE_S
 
     def _renewed(self, tokens: Tokens) -> Tokens:
-        """With the refresh token, which Cognito may replace; by the way in when it isn't taken any more."""
+        """Renews by the refresh token, which Cognito may rotate; signs in again when it is refused."""
         if not tokens.refresh:
             return self._again(tokens)
         try:
@@ -214,14 +214,14 @@ class Session:
         return self._keep(replace(renewed, way=tokens.way))
 
     def _again(self, tokens: Tokens) -> Tokens:
-        """The operator's way in goes without asking; others need their user."""
+        """The operator's sign-in needs no user; the others do."""
         if tokens.way == BY_ITSELF:
             return self.sign_in()
         raise SignInError(f"Your session in {self.env} has expired; type `aistratus login -e {self.env}`.")
 
 
 def claims(token: str) -> Mapping[str, Any]:
-    """What a token of our own says, unverified: only the API can check it."""
+    """A token's claims, unverified: only the API checks tokens."""
     try:
         payload = token.split(".")[1]
         said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -231,11 +231,11 @@ def claims(token: str) -> Mapping[str, Any]:
 
 
 class _Rejected(SignInError):
-    """Cognito was asked and said no."""
+    """Cognito refused."""
 
 
 class _NotAsked(SignInError):
-    """No answer came from Cognito."""
+    """Cognito didn't answer."""
 
 
 def asked(call: Callable[[], Mapping[str, Any]], what: str) -> Mapping[str, Any]:
@@ -257,7 +257,7 @@ def asked(call: Callable[[], Mapping[str, Any]], what: str) -> Mapping[str, Any]
 
 
 def tokens_of(answer: Mapping[str, Any], *, refresh: str, now: float, who: str, way: str = BY_ITSELF) -> Tokens:
-    """Tokens from Cognito's answer. A refresh token is only in it when a new one was made."""
+    """Tokens from Cognito's answer, which holds a refresh token only when a new one was issued."""
     result = answer.get("AuthenticationResult")
     if not result:
         challenge = answer.get("ChallengeName", "something unknown")

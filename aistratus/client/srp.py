@@ -1,10 +1,10 @@
-"""The client's half of Cognito's SRP: a password is proved without being sent.
+"""The client's half of Cognito's SRP: proves a password without sending it.
 
 SRP-6a over the 3072-bit group of RFC 5054 with SHA-256. Cognito's own parts are the identity (the pool's name, the
 user's id, ":" and the password), HKDF with the info "Caldera Derived Key", and a signature over pool name, user id,
-secret block and timestamp. Written out here, because the known library for it (pycognito) brings a second HTTP client,
-a second JWT library and the handling of AWS credentials; `tests/unit/test_client_ways_in.py` holds this against what
-that library works out. The embedded cloud's half shares the group and the hashes, which both must have to the bit.
+secret block and timestamp. Implemented here, because the usual library (pycognito) brings a second HTTP client,
+a second JWT library and AWS credential handling; `tests/unit/test_client_ways_in.py` compares the results with that
+library's. The embedded cloud's half shares the group and the hashes, which must be identical on both sides.
 Source: https://www.rfc-editor.org/rfc/rfc5054, and https://github.com/NabuCasa/pycognito, `aws_srp.py`.
 """
 
@@ -40,22 +40,22 @@ INFO: Final = b"Caldera Derived Key"
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-"""In English whatever the locale: Cognito compares the text."""
+"""English in any locale: Cognito compares the text."""
 
 
 class Cheating(ValueError):
-    """The other side sent a number that gives the secret away."""
+    """The server sent a number that would disclose the secret."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One attempt to prove one password; the secret number is used once."""
+    """One attempt to prove one password; its secret number is used once."""
 
     secret: int = field(default_factory=lambda: secrets.randbelow(N - 1) + 1, repr=False)
 
     @property
     def public(self) -> str:
-        """What is sent first (`SRP_A`), in hex."""
+        """The client's public number (`SRP_A`), in hex."""
         return f"{pow(G, self.secret, N):x}"
 
     def responses(self, pool: str, password: str, challenge: Mapping[str, str], at: datetime) -> dict[str, str]:
@@ -91,7 +91,7 @@ class Proof:
 
 
 def padded(number: int) -> bytes:
-    """A number as Cognito hashes it: whole bytes, with a zero in front where it would read as negative."""
+    """A number as Cognito hashes it: whole bytes, with a leading zero byte where it would read as negative."""
     text = f"{number:x}"
     text = "0" + text if len(text) % 2 else text
     return bytes.fromhex("00" + text if text[0] in "89abcdef" else text)
@@ -103,7 +103,7 @@ def told(at: datetime) -> str:
 
 
 def signing_key(scramble: int, shared: int) -> bytes:
-    """What both sides sign with: HKDF over the shared secret, 16 bytes."""
+    """The signing key: HKDF over the shared secret, 16 bytes."""
     extracted = hmac.digest(padded(scramble), padded(shared), "sha256")
     return hmac.digest(extracted, INFO + b"\x01", "sha256")[:16]
 

@@ -1,12 +1,12 @@
-"""One conversation as it goes on: asks, follows the reply, and keeps a record of both before anything can get lost.
+"""A running conversation: asks, follows the reply, and stores both so that nothing gets lost.
 
     talk = Talk(archive, Conversation())
     asked = talk.ask("How do I stop the GPU?")
     for event in talk.follow(api, asked):
         ...
 
-A question is in the archive before it is sent, under the id that its job will have. So whatever ends this program,
-`reopen` finds the job again while the API still has it. Nothing is printed here, and nobody is asked.
+A question is in the archive before it is sent, under the id that its job will have. So however this program ends,
+`reopen` finds the job again while the API still has it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from aistratus.client.errors import ApiError
 from aistratus.client.request import InferRequest
 
 SAID: Final = frozenset({conversations.ANSWERED, conversations.STOPPED})
-"""What counts as said: the model reads it with the next question."""
+"""Outcomes whose exchange belongs to the history that the model reads with the next question."""
 
 GONE: Final = "the API has no such job any more"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """For the first time the oldest exchanges don't go along: there is no room for them in the model's window."""
+    """For the first time the oldest exchanges aren't sent: they don't fit the model's window."""
 
     exchanges: int
     window_tokens: int
@@ -45,7 +45,7 @@ TalkEvent = events.Event | LeftOut
 
 @dataclass
 class Asked:
-    """One question on its way.
+    """One question and its job.
 
     Attributes:
         job_id: known before the API has answered, so that the job can be cancelled at any moment.
@@ -64,7 +64,7 @@ class Asked:
 
 @dataclass
 class Talk:
-    """One conversation and its record. Safe for two threads: one that follows, and one that stops.
+    """A conversation and its archive. Safe for two threads: one that follows, and one that stops.
 
     Attributes:
         choices: fields of each request beside prompt and history: `system`, `max_tokens`, `temperature`, `seed`.
@@ -91,12 +91,12 @@ class Talk:
 
     @property
     def last(self) -> Exchange | None:
-        """The last question and what became of it."""
+        """The last question and its outcome."""
         turns = self.archive.turns(self.conversation.id, latest=1)
         return turns[0] if turns else None
 
     def ask(self, prompt: str) -> Asked:
-        """Writes a question down; `follow` sends it.
+        """Stores a question; `follow` sends it.
 
         Raises:
             pydantic.ValidationError: the API wouldn't take it; nothing is recorded.
@@ -107,7 +107,7 @@ class Talk:
         return Asked(turn, prompt, key, request, left_out=self.conversation.left_out(request.history))
 
     def reopen(self) -> Asked | None:
-        """The last question, if nobody knows what became of it: its program ended, or the network did."""
+        """The last question, if its outcome is unknown because the program or the network failed."""
         last = self.last
         if last is None or last.state != conversations.ASKED:
             return None
@@ -115,7 +115,7 @@ class Talk:
         return Asked(last.id, last.prompt, last.job_id, None, sent)
 
     def follow(self, api: Api, asked: Asked) -> Iterator[TalkEvent]:
-        """Sends the question unless that was done, and gives what happens until the job's end.
+        """Sends the question, unless that was done, and yields the job's events until its end.
 
         The last event is `Done`, `Failed` or `Cancelled`. What is raised before leaves the question open, unless the
         API has refused it.
@@ -141,11 +141,11 @@ class Talk:
             raise
 
     def stop(self, asked: Asked) -> None:
-        """The person doesn't want the rest. What was written until now stays in the conversation."""
+        """Ends the reply at the user's wish; the text so far stays in the conversation."""
         self._end(asked, conversations.STOPPED, asked.written)
 
     def undo(self) -> Exchange | None:
-        """Takes the last question and its reply back, and gives them."""
+        """Removes the last question and its reply, and returns them."""
         last = self.last
         if last is not None:
             self.archive.withdraw(last.id)
@@ -174,7 +174,7 @@ class Talk:
                 self._end(asked, conversations.STOPPED, text)
 
     def _end(self, asked: Asked, state: str, reply: str = "", **more: Any) -> None:
-        """Once: whoever comes later, the follower of a reply that was stopped, changes nothing."""
+        """Stores the outcome once: the follower of a reply that was stopped comes later and changes nothing."""
         with self._lock:
             if self.archive.ended(asked.turn, state, reply, **more) and state in SAID and reply:
                 self.conversation = self.conversation.with_exchange(asked.prompt, reply)

@@ -1,8 +1,8 @@
-"""Tokens of a signed-in user, kept in a file that only the user can read.
+"""Stores a signed-in user's tokens, in a file that only the user can read.
 
-One file for each env, 0600 in a folder 0700, replaced in one step, so that a reader never sees half of it. A file
-that can't be read as tokens counts as none: signing in again is always possible. Where the operating system has a
-keyring, what the file holds is encrypted with a key from there (`keychain.py`).
+One file per env, mode 0600 in a folder of mode 0700, replaced atomically. A file that doesn't hold tokens counts as
+missing: signing in again is always possible. Where the operating system has a keyring, the content is encrypted with a
+key from it (`keychain.py`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _OTHERS: Final = 0o077
 _SEALED: Final = "sealed"
 
 BY_ITSELF: Final = "credentials"
-"""How the operator gets tokens: by AWS credentials, so that it can be done again without asking."""
+"""The operator's way to sign in: by AWS credentials, so that it can be repeated without asking."""
 
 RENEWED_WITHIN_S: Final = 20.0
-"""The longest that another process may take to renew the same tokens; a call that is repeated takes less."""
+"""Time limit (seconds) for another process to renew the same tokens; a retried call takes less."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What Cognito gives at sign-in.
+    """The tokens that Cognito issues at sign-in.
 
     expires_at: seconds since the epoch, of access and id.
     way: how the user signed in: `credentials`, `browser` or `password`.
@@ -47,26 +47,26 @@ class Tokens:
 
 
 class Seal(Protocol):
-    """Encrypts what is kept, with a key from elsewhere."""
+    """Encrypts stored tokens with a key that is kept elsewhere."""
 
     def close(self, text: str) -> str | None:
-        """`None` if there is no key to be had, so that the text is kept as it is."""
+        """The encrypted text; `None` if there is no key, so that the text is stored as it is."""
         ...
 
     def open(self, sealed: str) -> str | None:
-        """`None` if there is no key, or another one."""
+        """The decrypted text; `None` if there is no key, or another one."""
         ...
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Tokens by env in one folder, which is made when something is saved."""
+    """Tokens by env, in one folder that is created by the first save."""
 
     folder: Path
     seal: Seal | None = None
 
     def load(self, env: str) -> Tokens | None:
-        """The tokens of an env, or None if there are none that can be read.
+        """The tokens of an env, or None if there are no readable ones.
 
         A file that others can read is closed to them.
         """
@@ -102,12 +102,12 @@ class TokenStore:
             raise
 
     def forget(self, env: str) -> None:
-        """Removes the tokens of an env; fine if there are none."""
+        """Removes the tokens of an env, if there are any."""
         self._path(env).unlink(missing_ok=True)
 
     @contextmanager
     def held(self, env: str) -> Iterator[None]:
-        """One process at a time renews the tokens of an env: a refresh token that rotates is good for one only.
+        """Lets one process at a time renew the tokens of an env: a rotating refresh token is valid once.
 
         Whoever has waited long enough goes on without the lock; the worst that can happen is one more sign-in.
         """

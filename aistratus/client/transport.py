@@ -1,8 +1,8 @@
-"""One exchange with the API: sent again while that can help, and told in typed errors when it can't.
+"""One exchange with the API: retried while that can help, with typed errors when it can't.
 
-Every operation of the API may be repeated: a prompt carries an idempotency key, so that a lost answer never makes a
-second job. So connection errors, throttling and passing failures are tried again for as long as the caller has
-patience, and `Retry-After` is obeyed.
+Every operation of the API is safe to retry: a prompt carries an idempotency key, so that a lost answer never creates a
+second job. So connection errors, throttling and transient failures are retried within the caller's time limit, with
+exponential backoff, and `Retry-After` is obeyed.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from aistratus.client.clock import Clock
 from aistratus.client.errors import ApiError, ApiUnreachable, ClientError
 
 PATIENCE_S: Final = 60.0
-"""How long a request is repeated altogether."""
+"""Time limit (seconds) of all tries of a request together."""
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
-"""Between two tries without `Retry-After`; doubles, and varies by half so that clients spread out."""
+"""First backoff without `Retry-After` (seconds); it doubles, with jitter so that clients spread out."""
 LONGEST_RETRY_AFTER_S: Final = 30.0
-"""A server that wants more than this gets its answer shown instead."""
+"""A longer `Retry-After` (seconds) isn't waited for: the error is raised instead."""
 
 TIMEOUT: Final = httpx.Timeout(35.0, connect=10.0)
-"""An HTTP API ends every request after 30 s, so there is nothing to wait for beyond that."""
+"""Read time-out: an HTTP API ends every request after 30 s, so a longer wait is pointless."""
 
 PASSING: Final = frozenset({429, 500, 502, 503, 504})
-"""Statuses that another try may mend; 500 is API Gateway's for a function that couldn't be run."""
+"""Transient statuses; 500 is API Gateway's for a function that couldn't be run."""
 
 BLANK: Final = "about:blank"
 
 
 @runtime_checkable
 class Renewing(Protocol):
-    """A source of tokens that can be told that one of them wasn't taken: `signin.Session`."""
+    """A source of tokens that can replace a refused one: `signin.Session`."""
 
     def instead_of(self, refused: str) -> str: ...
 
 
 @dataclass(frozen=True)
 class Transport:
-    """HTTP to one API, with a bearer token where one is asked for.
+    """HTTP to one API, with a bearer token where the operation needs one.
 
     Args:
         token: gives an access token that is valid now; asked before every request. If it is `Renewing`, a token that
             the API refuses is replaced once, so that one that expires in the middle of a conversation isn't noticed.
-        patience: seconds for which a request is repeated altogether.
+        patience: time limit (seconds) of all tries of a request together.
         longest_wait: seconds; a server that wants more gets its answer shown instead.
         on_wait: told before each pause what went wrong and how long the pause is, for whoever shows a countdown, and
             told `None` when there is an answer after all. What it raises ends the request.
@@ -74,7 +74,7 @@ class Transport:
         """One operation and its JSON answer.
 
         Raises:
-            ApiError: the API refused, for good or beyond all patience.
+            ApiError: the API refused for good, or until the time limit.
             ApiUnreachable: no answer came.
         """
         call = _Call(method, path, body, query, headers or {}, signed_in)
@@ -86,12 +86,12 @@ class Transport:
                 if pause > FIRST_PAUSE_S and self.on_wait is not None:
                     self.on_wait(None, 0.0)
                 return answer
-            except _MayPass as passing:
-                wait = pause * random.uniform(0.5, 1) if passing.wait is None else passing.wait  # noqa: S311 (spreads clients, hides nothing)
+            except _Transient as transient:
+                wait = pause * random.uniform(0.5, 1) if transient.wait is None else transient.wait  # noqa: S311 (spreads clients, hides nothing)
                 if wait > self.longest_wait or self.clock.monotonic() + wait > gives_up:
-                    raise passing.failure from passing
+                    raise transient.failure from transient
                 if self.on_wait is not None:
-                    self.on_wait(passing.failure, wait)
+                    self.on_wait(transient.failure, wait)
             self.clock.wait(wait)
             pause = min(LONGEST_PAUSE_S, pause * 2)
 
@@ -106,7 +106,7 @@ class Transport:
         if response.is_success:
             return _content(response)
         if response.status_code in PASSING:
-            raise _MayPass(_refusal(response), _retry_after(response))
+            raise _Transient(_refusal(response), _retry_after(response))
         raise _refusal(response)
 
     def _send(self, call: _Call, token: str | None) -> httpx.Response:
@@ -115,12 +115,12 @@ class Transport:
             return self.http.request(call.method, call.path, json=call.body, params=call.query, headers=headers)
         except httpx.TransportError as error:
             what = f"{self.http.base_url} can't be reached: {str(error) or type(error).__name__}"
-            raise _MayPass(ApiUnreachable(what), None) from error
+            raise _Transient(ApiUnreachable(what), None) from error
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What is asked, each time it is asked."""
+    """The request, built anew for each try."""
 
     method: str
     path: str
@@ -130,8 +130,8 @@ class _Call:
     signed_in: bool
 
 
-class _MayPass(Exception):
-    """A failure that another try may mend; `wait` is the server's wish in seconds, if it has one."""
+class _Transient(Exception):
+    """A transient failure; `wait` is the server's `Retry-After` in seconds, if it sent one."""
 
     def __init__(self, failure: ApiError | ApiUnreachable, wait: float | None) -> None:
         super().__init__(str(failure))
@@ -140,7 +140,7 @@ class _MayPass(Exception):
 
 
 def _content(response: httpx.Response) -> dict[str, Any]:
-    """The JSON object in an answer; anything else didn't come from our router."""
+    """The JSON object of an answer; anything else didn't come from our router."""
     try:
         content = response.json()
     except ValueError:
@@ -175,6 +175,6 @@ def _bad_fields(errors: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds; the header's other form, a date, isn't used by this API."""
+    """`Retry-After` in seconds; its other form, a date, isn't used by this API."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdigit() else None

@@ -12,7 +12,7 @@ from aistratus.cli.chat_once import left_out
 from aistratus.cli.chat_terminal.bottom_line import ReplyFigures, euros
 from aistratus.cli.chat_words import SMALLER, failure_of, job_failed, passing
 from aistratus.client import events
-from aistratus.client.api import NODE_AWAITED, Patience
+from aistratus.client.api import NODE_AWAITED, RetryPolicy
 from aistratus.client.conversations import ASKED
 from aistratus.client.errors import ApiError, ClientError
 from aistratus.client.talk import Asked, LeftOut, TalkEvent
@@ -102,7 +102,7 @@ class Answering:
     def _follow(self) -> None:
         try:
             self.program.connected()
-            api = self.program.api(clock=_Clock(self._stop), patience=Patience(PATIENCE_S, LONGEST_WAIT_S, self._wait))
+            api = self.program.api(clock=_Clock(self._stop), retry=RetryPolicy(PATIENCE_S, LONGEST_WAIT_S, self._wait))
             for event in self.program.talk.follow(api, self.asked):
                 if self._stop.is_set():
                     return
@@ -180,7 +180,7 @@ class Answering:
         """Asks for the job's end; one that never arrived, or has ended, needs none."""
         try:
             if self.program.is_connected:
-                self.program.api(patience=Patience(CANCEL_WITHIN_S)).cancel(self.asked.job_id)
+                self.program.api(retry=RetryPolicy(CANCEL_WITHIN_S)).cancel(self.asked.job_id)
         except ClientError as error:
             if not isinstance(error, ApiError) or error.status != 404:
                 self.program.screen.say(f"(the job may go on: {error})")

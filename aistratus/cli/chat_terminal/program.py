@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aistratus.cli.chat_terminal.answering import Answering
     from aistratus.cli.chat_terminal.parts import Screen
-    from aistratus.client.api import Api, Patience
+    from aistratus.client.api import Api, RetryPolicy
     from aistratus.client.clock import Clock
     from aistratus.client.conversations import Archive
     from aistratus.client.events import Done
@@ -238,17 +238,17 @@ class Program:
         """Whether the line is open."""
         return self._line is not None
 
-    def api(self, *, clock: Clock | None = None, patience: Patience | None = None) -> Api:
+    def api(self, *, clock: Clock | None = None, retry: RetryPolicy | None = None) -> Api:
         """The API over the one line."""
         from aistratus.client.api import Api
 
         assert self._line is not None
-        return Api(self._line.url, self._line.token, clock=clock, http=self._http, patience=patience)
+        return Api(self._line.url, self._line.token, clock=clock, http=self._http, retry=retry)
 
     def _look(self) -> Mapping[str, Any]:
-        from aistratus.client.api import Patience
+        from aistratus.client.api import RetryPolicy
 
-        return self.api(patience=Patience(LOOK_WITHIN_S)).queue_health()
+        return self.api(retry=RetryPolicy(LOOK_WITHIN_S)).queue_health()
 
     def _looked(self) -> None:
         self.screen.draw()
