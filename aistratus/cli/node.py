@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aistratus.cli.session import Session
     from aistratus.node.resize import Outcome
     from aistratus.node.states import Shapes
-    from aistratus.resources.ec2 import Thing
+    from aistratus.resources.ec2 import Described
 
 LEAST, MOST = wire.IDLE_MINUTES
 
@@ -37,18 +37,18 @@ def stop(context: typer.Context) -> None:
 
     options: Options = context.obj
     session = open_session(options)
-    thing = lifecycle.look(session.cloud)
-    before, console = state_of(thing), show.people(options)
+    instance = lifecycle.look(session.cloud)
+    before, console = state_of(instance), show.people(options)
     question = f"Stop the node of env {session.settings.env!r}? A job in hand is given back."
     if before in ("pending", "running"):
         if session.asks and not show.confirm(question, options):
             raise Interrupted("nothing was stopped")
         console.print("stopping the node …")
     with ending_gently(session):
-        lifecycle.stop(session.cloud, thing["InstanceId"])
+        lifecycle.stop(session.cloud, instance["InstanceId"])
     already = {"stopped": "was stopped already", "stopping": "was stopping already, and has stopped"}
     show.results(options).print(f"the node {already.get(before, 'has stopped')}; the next prompt wakes it")
-    _told(session, {**thing, "State": {"Name": "stopped"}})
+    _told(session, {**instance, "State": {"Name": "stopped"}})
 
 
 @app.command()
@@ -64,8 +64,8 @@ def start(context: typer.Context) -> None:
 
     options: Options = context.obj
     session = open_session(options)
-    thing = lifecycle.look(session.cloud)
-    before, console = state_of(thing), show.people(options)
+    instance = lifecycle.look(session.cloud)
+    before, console = state_of(instance), show.people(options)
     if day := lifecycle.budget_until(session.cloud, session.settings.budget.kill_usd):
         console.print(f"the budget's limit is reached: until {day} (UTC) only you wake the node, no prompt does")
         console.print(
@@ -74,11 +74,11 @@ def start(context: typer.Context) -> None:
     if before != "running":
         console.print("starting the node …")
     with ending_gently(session):
-        lifecycle.start(session.cloud, thing["InstanceId"])
+        lifecycle.start(session.cloud, instance["InstanceId"])
     already = {"running": "was running already", "pending": "was starting already, and runs"}
     told = f"the node {already.get(before, 'runs')}; `aistratus status` tells when its worker is ready"
     show.results(options).print(told)
-    _told(session, {**thing, "State": {"Name": "running"}})
+    _told(session, {**instance, "State": {"Name": "running"}})
 
 
 @app.command()
@@ -106,14 +106,14 @@ def resize(
     shapes = _shapes(options)
     wanted = shape.chosen(shapes, type_)
     session = open_session(options)
-    thing = lifecycle.look(session.cloud)
+    instance = lifecycle.look(session.cloud)
     console = show.people(options)
     question = f"Make the node of env {session.settings.env!r} {wanted} ({_price(session, wanted)})?"
-    if thing["InstanceType"] != wanted and session.asks and not show.confirm(question, options):
+    if instance["InstanceType"] != wanted and session.asks and not show.confirm(question, options):
         raise Interrupted("nothing was changed")
     with ending_gently(session):
         if session.settings.node.answer_on_cpu:
-            _answer_first(session, thing["InstanceType"], wanted)
+            _answer_first(session, instance["InstanceType"], wanted)
         outcome = shape.resize(
             session.cloud,
             wanted,
@@ -223,13 +223,13 @@ def status(context: typer.Context) -> None:
         show.results(options).print(node_line(node), markup=False)
 
 
-def _told(session: Session, thing: Thing) -> dict[str, Any]:
+def _told(session: Session, instance: Described) -> dict[str, Any]:
     """What programs are told of the node; printed if a program asks."""
     from aistratus.cli import show
     from aistratus.cli.env_state import describe_node
     from aistratus.resources.instance_listing import state_of
 
-    node = describe_node(session, state_of(thing), thing["InstanceType"], thing["LaunchTime"])
+    node = describe_node(session, state_of(instance), instance["InstanceType"], instance["LaunchTime"])
     if session.options.json:
         show.emit({"env": session.settings.env, "node": node})
     return node

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aistratus.cli.session import Session
     from aistratus.node.launch import Step
     from aistratus.node.transport import Transport
-    from aistratus.resources.ec2 import Thing
+    from aistratus.resources.ec2 import Described
 
 __all__ = ["app"]
 
@@ -60,12 +60,12 @@ def launch(context: typer.Context, transport: Way = None) -> None:
     console = show.people(options)
     began, steps = time.monotonic(), []
     with ending_gently(session):
-        thing, woken = _awake(session, console)
-        with closing(_way(session, thing, transport, console)) as way:
-            console.print(f"launching {thing['InstanceId']} by {way.name}", markup=False)
+        instance, woken = _awake(session, console)
+        with closing(_way(session, instance, transport, console)) as way:
+            console.print(f"launching {instance['InstanceId']} by {way.name}", markup=False)
             steps = bootstrap(way, bucket=_bucket(session), region=session.names.region, told=_teller(console))
             by = way.name
-        beat = _ready(session, thing, console)
+        beat = _ready(session, instance, console)
         answer = _ask(session, console)
     changed = woken or any(step.changed for step in steps)
     told = ended(steps, woken=woken)
@@ -78,7 +78,7 @@ def launch(context: typer.Context, transport: Way = None) -> None:
         show.emit(
             {
                 "env": session.settings.env,
-                "instance": thing["InstanceId"],
+                "instance": instance["InstanceId"],
                 "transport": by,
                 "changed": changed,
                 "steps": [
@@ -118,12 +118,12 @@ def ssh(
     session = open_session(options)
     console = show.people(options)
     console.stderr = True  # the command's output is alone on standard output
-    thing = _running(session)
+    instance = _running(session)
     if not command:
-        with closing(_reach(session, console).ssh(thing)) as opened:
+        with closing(_reach(session, console).ssh(instance)) as opened:
             raise typer.Exit(node_shell.interact(opened))
     script = command[0] if len(command) == 1 else shlex.join(command)
-    with ending_gently(session), closing(_way(session, thing, transport, console)) as way:
+    with ending_gently(session), closing(_way(session, instance, transport, console)) as way:
         if isinstance(way, SshTransport) and not options.json:
             raise typer.Exit(way.stream(script, _write, _warn, within=COMMAND_WITHIN_S))
         done = way.run(script, within=COMMAND_WITHIN_S)
@@ -168,7 +168,7 @@ def logs(
 # --- the machine ------------------------------------------------------------------------------------------------
 
 
-def _running(session: Session) -> Thing:
+def _running(session: Session) -> Described:
     """The node; what its state forbids is told by whoever wants to reach it."""
     from aistratus.node import lifecycle
 
@@ -184,19 +184,19 @@ def ended(steps: list[Step], *, woken: bool) -> str:
     return "the node was launched already: nothing was changed"
 
 
-def _awake(session: Session, console: Console) -> tuple[Thing, bool]:
+def _awake(session: Session, console: Console) -> tuple[Described, bool]:
     """The node, started if it sleeps; and whether it was."""
     from aistratus.node import lifecycle
     from aistratus.resources.instance_listing import state_of
 
-    thing = lifecycle.look(session.cloud)
-    state = state_of(thing)
+    instance = lifecycle.look(session.cloud)
+    state = state_of(instance)
     if state != "running":
         does = "waiting until it runs" if state == "pending" else "starting it"
         console.print(f"the node is {state}: {does} …")
-        lifecycle.start(session.cloud, thing["InstanceId"])
-        thing = lifecycle.look(session.cloud)
-    return thing, state not in ("running", "pending")
+        lifecycle.start(session.cloud, instance["InstanceId"])
+        instance = lifecycle.look(session.cloud)
+    return instance, state not in ("running", "pending")
 
 
 def _reach(session: Session, console: Console) -> Any:
@@ -211,8 +211,8 @@ def _reach(session: Session, console: Console) -> Any:
     )
 
 
-def _way(session: Session, thing: Thing, chosen: str | None, console: Console) -> Transport:
-    way: Transport = _reach(session, console).transport(thing, chosen or session.settings.node.transport)
+def _way(session: Session, instance: Described, chosen: str | None, console: Console) -> Transport:
+    way: Transport = _reach(session, console).transport(instance, chosen or session.settings.node.transport)
     return way
 
 
@@ -276,7 +276,7 @@ class _Lines:
 # --- the worker -------------------------------------------------------------------------------------------------
 
 
-def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
+def _ready(session: Session, instance: Described, console: Console) -> dict[str, Any]:
     """The worker's heartbeat once it has a model, and uses the GPU if the machine has one that will be used.
 
     Raises:
@@ -294,7 +294,7 @@ def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
     def probe() -> dict[str, Any] | None:
         nonlocal told
         beat = worker_state(session)
-        mine = beat.get("fresh") and beat.get("instance_id") == thing["InstanceId"]
+        mine = beat.get("fresh") and beat.get("instance_id") == instance["InstanceId"]
         if mine and beat.get("reason"):
             raise Failure(
                 f"the worker can't get ready: {beat['reason']}", todo="`aistratus node logs` shows what it wrote"
@@ -311,7 +311,7 @@ def _ready(session: Session, thing: Thing, console: Console) -> dict[str, Any]:
         console.print(f"  {text}", style="dim", markup=False)
 
     beat = until(WORKER_READY, probe, clock=session.clock)
-    remark = gpu.settled(beat, thing["InstanceType"], probe, tell=tell, clock=session.clock)
+    remark = gpu.settled(beat, instance["InstanceType"], probe, tell=tell, clock=session.clock)
     if remark:
         tell(f"{remark}; {gpu.WHAT_TO_DO}")
     beat = probe() or beat

@@ -141,7 +141,7 @@ def stop(aws: Cloud) -> list[str]:
 
 def _builders(aws: Cloud) -> list[str]:
     """Ids of all that haven't ended."""
-    return [thing["InstanceId"] for key, thing in INSTANCES.left(aws) if key == KEY and INSTANCES.alive(thing)]
+    return [instance["InstanceId"] for key, instance in INSTANCES.left(aws) if key == KEY and INSTANCES.alive(instance)]
 
 
 def _own(aws: Cloud, want: Instance) -> Found | None:
@@ -175,10 +175,10 @@ def _builder(aws: Cloud, work: Work) -> Instance:
 
 
 def _runs(aws: Cloud, identity: str) -> bool | None:
-    thing = INSTANCES.by_id(aws, identity)
-    if thing is not None and not INSTANCES.alive(thing):
+    instance = INSTANCES.by_id(aws, identity)
+    if instance is not None and not INSTANCES.alive(instance):
         raise Failure(f"the builder {identity} was ended before it ran", todo="run the command again")
-    return True if thing is not None and state_of(thing) == "running" else None
+    return True if instance is not None and state_of(instance) == "running" else None
 
 
 def _build_on(builder: SsmTransport, region: str, work: Work, heard: Callable[[str], None]) -> str:

@@ -19,7 +19,7 @@ from aistratus.node import boots, power
 from aistratus.node.states import ASLEEP, AWAKE, Do, step
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.compute import Instance
-from aistratus.resources.ec2 import Thing
+from aistratus.resources.ec2 import Described
 from aistratus.resources.instance_listing import INSTANCES, state_of
 from aistratus.retries import NO_CAPACITY
 
@@ -62,16 +62,16 @@ class StartedAgain(Failure):
     """Somebody, a prompt as a rule, started the node while it was to stop."""
 
 
-def look(aws: Cloud) -> Thing:
+def look(aws: Cloud) -> Described:
     """The node, as EC2 lists it.
 
     Raises:
         Absent: there is none.
     """
-    thing = INSTANCES.pick(aws.fresh(), KEY)
-    if thing is None:
+    instance = INSTANCES.pick(aws.fresh(), KEY)
+    if instance is None:
         raise Absent(f"env {aws.env!r} has no node", todo=BUILD_IT)
-    return thing
+    return instance
 
 
 def stop(aws: Cloud, identity: str) -> None:
@@ -101,12 +101,12 @@ def halt(aws: Cloud, identity: str) -> None:
     power.seen(aws, before)
 
     def stopped() -> bool | None:
-        thing = _now(aws, identity)
-        if thing["LaunchTime"] != started_at:  # it is that of the latest start
+        instance = _now(aws, identity)
+        if instance["LaunchTime"] != started_at:  # it is that of the latest start
             raise StartedAgain(
                 "the node was started again while it stopped", todo="a prompt wakes it; run the command again"
             )
-        next_ = step(ASLEEP, state_of(thing), thing["InstanceType"])
+        next_ = step(ASLEEP, state_of(instance), instance["InstanceType"])
         if next_ is Do.STOP:  # also while the listing is behind: EC2 takes the call twice
             aws.ec2.stop_instances(InstanceIds=[identity])
         return True if next_ is Do.NOTHING else None
@@ -124,14 +124,14 @@ def start(aws: Cloud, identity: str) -> None:
         Failure: AWS has no room for it, the account may not run more, or it was stopped again.
     """
 
-    def settled() -> Thing | None:
-        thing = _now(aws, identity)
-        return None if state_of(thing) == "stopping" else thing
+    def settled() -> Described | None:
+        instance = _now(aws, identity)
+        return None if state_of(instance) == "stopping" else instance
 
-    thing = until(STOPPED, settled, clock=aws.clock)
-    if step(AWAKE, state_of(thing), thing["InstanceType"]) is Do.START:
-        _start(aws, thing)
-        boots.started(aws, thing["InstanceType"])
+    instance = until(STOPPED, settled, clock=aws.clock)
+    if step(AWAKE, state_of(instance), instance["InstanceType"]) is Do.START:
+        _start(aws, instance)
+        boots.started(aws, instance["InstanceType"])
         power.seen(aws, _now(aws, identity))
 
     def running() -> bool | None:
@@ -147,10 +147,10 @@ def start(aws: Cloud, identity: str) -> None:
     until(RUNNING, running, clock=aws.clock)
 
 
-def has_root(thing: Thing) -> bool:
+def has_root(instance: Described) -> bool:
     """Is the volume attached that the node starts from? Somebody may have detached it by hand while it was stopped."""
-    attached = {entry["DeviceName"] for entry in thing.get("BlockDeviceMappings", [])}
-    return thing.get("RootDeviceName") in attached
+    attached = {entry["DeviceName"] for entry in instance.get("BlockDeviceMappings", [])}
+    return instance.get("RootDeviceName") in attached
 
 
 def budget_until(aws: Cloud, kill_usd: float) -> str | None:
@@ -180,21 +180,21 @@ def _call_off(aws: Cloud) -> None:
         )
 
 
-def _now(aws: Cloud, identity: str) -> Thing:
-    thing = INSTANCES.by_id(aws, identity)
-    if thing is None or not INSTANCES.alive(thing):
+def _now(aws: Cloud, identity: str) -> Described:
+    instance = INSTANCES.by_id(aws, identity)
+    if instance is None or not INSTANCES.alive(instance):
         raise Absent(f"the node {identity} was terminated", todo=BUILD_IT)
-    return thing
+    return instance
 
 
-def _start(aws: Cloud, thing: Thing) -> None:
+def _start(aws: Cloud, instance: Described) -> None:
     """The call, with the care of one that makes something: what AWS has no room for isn't asked for ten times."""
-    identity, shape = thing["InstanceId"], thing["InstanceType"]
-    zone = thing["Placement"]["AvailabilityZone"]
-    if not has_root(thing):
+    identity, shape = instance["InstanceId"], instance["InstanceType"]
+    zone = instance["Placement"]["AvailabilityZone"]
+    if not has_root(instance):
         raise Failure(
             f"the node {identity} can't start: its root volume is detached",
-            todo=f"attach it as {thing.get('RootDeviceName')} in {zone} again, or terminate the instance and run "
+            todo=f"attach it as {instance.get('RootDeviceName')} in {zone} again, or terminate the instance and run "
             "`aistratus up`, which makes another one: nothing is kept on the volume",
         )
 

@@ -11,28 +11,28 @@ from contextlib import suppress
 
 from aistratus import wire
 from aistratus.cloud import Cloud
-from aistratus.resources.ec2 import Thing
+from aistratus.resources.ec2 import Described
 from aistratus.resources.instance_listing import state_of
 
 BY = "operator"
 
 
-def seen(aws: Cloud, thing: Thing) -> None:
-    """Says that this instance runs, if it does: of one that is off, LaunchTime is that of an earlier start."""
-    if state_of(thing) in ("pending", "running"):
-        _leave(aws, sign(wire.SEEN, thing, _now_ms()))
+def seen(aws: Cloud, instance: Described) -> None:
+    """Records that this instance runs, if it does: the LaunchTime of a stopped one is that of an earlier start."""
+    if state_of(instance) in ("pending", "running"):
+        _leave(aws, sign(wire.SEEN, instance, _now_ms()))
 
 
-def stopped(aws: Cloud, thing: Thing) -> None:
-    """Says that this instance has stopped, just now."""
-    _leave(aws, sign(wire.STOP, thing, _now_ms()))
+def stopped(aws: Cloud, instance: Described) -> None:
+    """Records that this instance has just been stopped."""
+    _leave(aws, sign(wire.STOP, instance, _now_ms()))
 
 
-def sign(verb: str, thing: Thing, now_ms: int) -> wire.Sign:
-    """A sign of an instance; that it runs is said with EC2's LaunchTime, which is that of the latest start."""
-    since_ms = min(int(thing["LaunchTime"].timestamp() * 1000), now_ms) if verb == wire.SEEN else now_ms
-    kind, instance = thing["InstanceType"], thing["InstanceId"]
-    return wire.Sign(verb=verb, instance=instance, since_ms=since_ms, at_ms=now_ms, type=kind, by=BY)
+def sign(verb: str, instance: Described, now_ms: int) -> wire.Sign:
+    """A sign of an instance; `seen` starts at EC2's LaunchTime, the time of the latest start."""
+    since_ms = min(int(instance["LaunchTime"].timestamp() * 1000), now_ms) if verb == wire.SEEN else now_ms
+    identity, type_ = instance["InstanceId"], instance["InstanceType"]
+    return wire.Sign(verb=verb, instance=identity, since_ms=since_ms, at_ms=now_ms, type=type_, by=BY)
 
 
 def _leave(aws: Cloud, sign: wire.Sign) -> None:

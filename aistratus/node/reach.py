@@ -19,7 +19,7 @@ from aistratus.node.keys import key_path
 from aistratus.node.ssh import SshTransport, Way, direct
 from aistratus.node.ssm import SsmTransport
 from aistratus.node.transport import Transport, Unreachable
-from aistratus.resources.ec2 import Thing
+from aistratus.resources.ec2 import Described
 from aistratus.resources.instance_listing import state_of
 from aistratus.settings import NodeSettings
 
@@ -44,45 +44,45 @@ class Reach:
     folder: Path | None = None
     told: Callable[[str], None] = lambda sentence: None
 
-    def transport(self, thing: Thing, choice: Choice) -> Transport:
+    def transport(self, instance: Described, choice: Choice) -> Transport:
         """The way to this instance.
 
         Raises:
             Failure: the machine doesn't run.
             UsageError: the way that was chosen isn't open.
         """
-        _require_running(thing)
-        ssm = self._ssm(thing)
-        if choice == "ssm" or (choice == "auto" and (ssm.online() or self._address(thing) is None)):
+        _require_running(instance)
+        ssm = self._ssm(instance)
+        if choice == "ssm" or (choice == "auto" and (ssm.online() or self._address(instance) is None)):
             return ssm
-        return self.ssh(thing)
+        return self.ssh(instance)
 
-    def ssh(self, thing: Thing) -> SshTransport:
+    def ssh(self, instance: Described) -> SshTransport:
         """SSH to this instance, straight or through a session; the host key is known before."""
-        _require_running(thing)
-        identity, keys = thing["InstanceId"], HostKeys(self.aws.env, self.folder)
+        _require_running(instance)
+        identity, keys = instance["InstanceId"], HostKeys(self.aws.env, self.folder)
         key = key_path(self.aws.env, self.folder)
         if not key.exists():
             raise UsageError(
                 f"this machine has no SSH key of env {self.aws.env!r} ({key})",
                 todo="bring it from the machine on which `up` made the node, or use `--transport ssm`",
             )
-        way = self._way(thing)
-        host_key = keys.pinned(identity) or keys.pin(identity, self._told_by_aws(thing))
+        way = self._way(instance)
+        host_key = keys.pinned(identity) or keys.pin(identity, self._told_by_aws(instance))
         return SshTransport(
             way, instance_id=identity, user=self.settings.ssh_user, key=key, host_key=(host_key, keys.path),
             clock=self.aws.clock,
         )  # fmt: skip
 
-    def _ssm(self, thing: Thing) -> SsmTransport:
-        return SsmTransport(self.aws, thing["InstanceId"], bucket=self.bucket, told=self.told)
+    def _ssm(self, instance: Described) -> SsmTransport:
+        return SsmTransport(self.aws, instance["InstanceId"], bucket=self.bucket, told=self.told)
 
-    def _address(self, thing: Thing) -> str | None:
+    def _address(self, instance: Described) -> str | None:
         """Where sshd answers directly, if the settings open that and the machine has an address."""
-        return thing.get("PublicIpAddress") if self.settings.ssh_cidr else None
+        return instance.get("PublicIpAddress") if self.settings.ssh_cidr else None
 
-    def _way(self, thing: Thing) -> Way:
-        port, address = self.settings.ssh_port, self._address(thing)
+    def _way(self, instance: Described) -> Way:
+        port, address = self.settings.ssh_port, self._address(instance)
         if address is not None:
             closed = (
                 f"SSH is open for {self.settings.ssh_cidr} only: set node.ssh_cidr to your address of today and run "
@@ -90,25 +90,25 @@ class Reach:
             )
             return direct(address, port, closed=closed)
         if session_plugin.plugin() is not None:
-            return session_plugin.through_session(self.aws, thing["InstanceId"], port, profile=self.profile)
+            return session_plugin.through_session(self.aws, instance["InstanceId"], port, profile=self.profile)
         why = "the node has no public address" if self.settings.ssh_cidr else "node.ssh_cidr opens no address"
         raise UsageError(
             f"there is no way for SSH to the node: {why}, and {session_plugin.PLUGIN} isn't on this machine",
             todo=f"install it ({session_plugin.WHERE}), or use `--transport ssm`",
         )
 
-    def _told_by_aws(self, thing: Thing) -> list[str]:
+    def _told_by_aws(self, instance: Described) -> list[str]:
         """The node's host keys, from its console or by a command that Systems Manager runs on it.
 
         Raises:
             Unreachable: neither tells them; a key that the connection itself shows is never taken.
         """
-        identity = thing["InstanceId"]
+        identity = instance["InstanceId"]
         if keys := keys_on_console(self._console(identity)):
             return keys
         self.told(f"asking {identity} for its host key by way of Systems Manager …")
         try:
-            keys = keys_in(self._ssm(thing).run(PRINT_KEYS, within=60).out)
+            keys = keys_in(self._ssm(instance).run(PRINT_KEYS, within=60).out)
         except Unreachable as error:
             raise Unreachable(
                 f"nobody can tell the SSH host key of {identity}: it isn't on the console, and {error.what}",
@@ -130,8 +130,8 @@ class Reach:
         return str(answer.get("Output") or "")
 
 
-def _require_running(thing: Thing) -> None:
-    state = state_of(thing)
+def _require_running(instance: Described) -> None:
+    state = state_of(instance)
     if state in ("stopped", "stopping"):
         raise Absent(f"the node is {state}", todo="`aistratus node start` starts it")
     if state not in ("pending", "running"):

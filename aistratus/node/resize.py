@@ -32,7 +32,7 @@ from aistratus.node import gpu, lifecycle
 from aistratus.node.lifecycle import NoRoom, StartedAgain
 from aistratus.node.states import Do, Goal, Shapes, is_gpu, step, vcpus
 from aistratus.resources.calls import unless_gone
-from aistratus.resources.ec2 import Thing
+from aistratus.resources.ec2 import Described
 from aistratus.resources.instance_listing import INSTANCES, state_of
 
 QUOTA: Final = "L-DB2E81BA"
@@ -78,10 +78,10 @@ def resize(
         Locked: it is being changed to another type.
         Failure: it couldn't be done; the sentence says how the node stands, which can be started in any case.
     """
-    thing = lifecycle.look(aws)
-    identity = thing["InstanceId"]
-    if step(Goal(running=wake, type=wanted), state_of(thing), thing["InstanceType"]) is not Do.NOTHING:
-        _allowed(aws, thing, wanted)
+    instance = lifecycle.look(aws)
+    identity = instance["InstanceId"]
+    if step(Goal(running=wake, type=wanted), state_of(instance), instance["InstanceType"]) is not Do.NOTHING:
+        _allowed(aws, instance, wanted)
     note = _Note(aws, by)
     note.write(wanted)
     try:
@@ -111,10 +111,10 @@ def _carry_out(aws: Cloud, identity: str, wanted: str, shapes: Shapes, wake: boo
 def _change(aws: Cloud, identity: str, type_: str, tell: Tell) -> None:
     """Stops the node and changes its type, if it has another."""
     for _ in range(TRIES):
-        thing = _now(aws, identity)
-        if thing["InstanceType"] == type_:
+        instance = _now(aws, identity)
+        if instance["InstanceType"] == type_:
             return
-        if state_of(thing) != "stopped":
+        if state_of(instance) != "stopped":
             tell("stopping the node; a job in hand is given back …")
             try:
                 lifecycle.halt(aws, identity)
@@ -130,10 +130,10 @@ def _modify(aws: Cloud, identity: str, type_: str) -> bool:
     """Changes the type of a stopped machine; False if somebody has started it first."""
 
     def changed() -> bool | None:
-        thing = _now(aws, identity)
-        if thing["InstanceType"] == type_:
+        instance = _now(aws, identity)
+        if instance["InstanceType"] == type_:
             return True
-        if state_of(thing) != "stopped":
+        if state_of(instance) != "stopped":
             return False
         change = {"InstanceId": identity, "InstanceType": {"Value": type_}}
         try:
@@ -149,8 +149,8 @@ def _modify(aws: Cloud, identity: str, type_: str) -> bool:
 
 def _wake(aws: Cloud, identity: str, type_: str, tell: Tell) -> str:
     """Starts it, and waits for its worker and its GPU; why that isn't used, if it isn't."""
-    thing = _now(aws, identity)
-    if state_of(thing) != "running":
+    instance = _now(aws, identity)
+    if state_of(instance) != "running":
         tell(f"starting it as {type_} …")
     lifecycle.start(aws, identity)
     began: float = _now(aws, identity)["LaunchTime"].timestamp()
@@ -170,11 +170,11 @@ def _wake(aws: Cloud, identity: str, type_: str, tell: Tell) -> str:
     return gpu.settled(beat, type_, ready, tell=tell, clock=aws.clock)
 
 
-def _now(aws: Cloud, identity: str) -> Thing:
-    thing = INSTANCES.by_id(aws, identity)
-    if thing is None or not INSTANCES.alive(thing):
+def _now(aws: Cloud, identity: str) -> Described:
+    instance = INSTANCES.by_id(aws, identity)
+    if instance is None or not INSTANCES.alive(instance):
         raise Absent(f"the node {identity} was terminated", todo=lifecycle.BUILD_IT)
-    return thing
+    return instance
 
 
 def _standing(aws: Cloud, identity: str, error: Exception) -> Failure:
@@ -183,10 +183,10 @@ def _standing(aws: Cloud, identity: str, error: Exception) -> Failure:
 
     failure = explain(error)
     try:
-        thing = _now(aws, identity)
+        instance = _now(aws, identity)
     except Exception:  # noqa: BLE001 - what is asked now is only for the sentence; what failed first counts
         return failure
-    stands = f"the node is {state_of(thing)} as {thing['InstanceType']}"
+    stands = f"the node is {state_of(instance)} as {instance['InstanceType']}"
     todo = failure.todo or "`aistratus node start` or a prompt wakes it"
     return type(failure)(f"{failure.what}; {stands}", todo=todo)
 
@@ -209,15 +209,15 @@ def chosen(shapes: Shapes, word: str) -> str:
     return meant
 
 
-def _allowed(aws: Cloud, thing: Thing, wanted: str) -> None:
+def _allowed(aws: Cloud, instance: Described, wanted: str) -> None:
     """Refuses what AWS would refuse anyway, before anything is stopped for it.
 
     Raises:
         NoRoom: the account's quota is too small, or AWS doesn't offer the type in the node's zone.
     """
-    if wanted == thing["InstanceType"]:
+    if wanted == instance["InstanceType"]:
         return
-    zone = thing["Placement"]["AvailabilityZone"]
+    zone = instance["Placement"]["AvailabilityZone"]
     if not _offered(aws, zone, wanted):
         raise NoRoom(
             f"AWS doesn't offer {wanted} in {zone}, where the node's volume is",

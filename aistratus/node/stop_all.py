@@ -17,7 +17,7 @@ from aistratus.core.settle import until
 from aistratus.node import power
 from aistratus.node.lifecycle import RACED, STOPPED
 from aistratus.node.states import ASLEEP, Do, step
-from aistratus.resources.ec2 import Thing
+from aistratus.resources.ec2 import Described
 from aistratus.resources.instance_listing import INSTANCES, state_of
 
 GONE: Final = frozenset({"InvalidInstanceID.NotFound"})
@@ -32,16 +32,16 @@ class Stops:
     gone: terminated meanwhile, and not by us.
     """
 
-    left: dict[str, Thing]
+    left: dict[str, Described]
     stopped: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     failed: dict[str, Exception] = field(default_factory=dict)
 
-    def each(self, work: Callable[[Thing], list[str] | None]) -> None:
+    def each(self, work: Callable[[Described], list[str] | None]) -> None:
         """Does this to each that is left; `work` says where it ends, or nothing yet."""
-        for identity, thing in list(self.left.items()):
+        for identity, instance in list(self.left.items()):
             try:
-                end = work(thing)
+                end = work(instance)
             except Exception as error:  # noqa: BLE001 - told at the end; the others are to stop all the same
                 self.failed[identity] = error
             else:
@@ -51,17 +51,17 @@ class Stops:
             del self.left[identity]
 
 
-def stop_all(aws: Cloud, things: Iterable[Thing]) -> Stops:
+def stop_all(aws: Cloud, instances: Iterable[Described]) -> Stops:
     """Stops machines, and waits until they have stopped; gives what became of each, and raises for none.
 
     Args:
-        things: as EC2 has just listed them, `pending` or `running`.
+        instances: as EC2 has just listed them, `pending` or `running`.
     """
-    stops = Stops({thing["InstanceId"]: thing for thing in things})
+    stops = Stops({instance["InstanceId"]: instance for instance in instances})
 
-    def ask(thing: Thing) -> list[str] | None:
+    def ask(instance: Described) -> list[str] | None:
         try:
-            aws.ec2.stop_instances(InstanceIds=[thing["InstanceId"]])
+            aws.ec2.stop_instances(InstanceIds=[instance["InstanceId"]])
         except Exception as error:
             if error_code(error) in GONE:
                 return stops.gone
@@ -69,27 +69,27 @@ def stop_all(aws: Cloud, things: Iterable[Thing]) -> Stops:
                 raise
         return None
 
-    def look(thing: Thing) -> list[str] | None:
-        now = INSTANCES.by_id(aws, thing["InstanceId"])
+    def look(instance: Described) -> list[str] | None:
+        now = INSTANCES.by_id(aws, instance["InstanceId"])
         if now is None:
-            return ask(thing)
+            return ask(instance)
         if not INSTANCES.alive(now):
             return stops.gone
-        if now["LaunchTime"] != thing["LaunchTime"]:  # it is that of the latest start
+        if now["LaunchTime"] != instance["LaunchTime"]:  # it is that of the latest start
             raise Failure("it was started again while it stopped", todo="run the command again")
         next_ = step(ASLEEP, state_of(now), now["InstanceType"])
         if next_ is Do.NOTHING:
-            power.stopped(aws, thing)
+            power.stopped(aws, instance)
             return stops.stopped
-        return ask(thing) if next_ is Do.STOP else None
+        return ask(instance) if next_ is Do.STOP else None
 
     def ended() -> bool | None:
         stops.each(look)
         return None if stops.left else True
 
     stops.each(ask)
-    for thing in stops.left.values():
-        power.seen(aws, thing)
+    for instance in stops.left.values():
+        power.seen(aws, instance)
     try:
         until(STOPPED, ended, clock=aws.clock)
     except Unsettled as error:

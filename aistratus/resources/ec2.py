@@ -1,10 +1,10 @@
 """What every EC2 kind shares: one listing per kind, filtered by our tags, and the writes and waits around it.
 
-EC2 gives most things an id of its own choosing, so ours are found by the tags that the create call itself sets. One
-`describe` call per kind answers for all who ask. Two things can go wrong with tags. Somebody takes them away: then the
-id in the ledger still leads there, because EC2 ids are unique and never given twice, and what is missing is repaired
-like any tag. Or a run died and a later one made the thing again: then the recorded one counts, else the oldest; the
-other one shows in the health, and `down` removes it, because the sweep goes by tags and not by key.
+EC2 chooses most ids itself, so our resources are found by the tags that the create call sets. One `describe` call per
+kind is shared by all resources of that kind. Two things can go wrong with tags. Somebody removes them: then the id in
+the ledger still leads to the resource, because EC2 never reuses an id, and the missing tags are repaired like any
+drift. Or a run died and a later one created the resource again: then the recorded one counts, else the oldest; the
+duplicate shows in the health, and `down` removes it, because its sweep goes by tags and not by key.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from aistratus.core.resource import Found, Resource
 from aistratus.core.settle import Wait, settle, until
 from aistratus.resources.calls import tag_list, tag_mapping, unless_gone
 
-Thing = Mapping[str, Any]
-"""One entry of a describe call's answer."""
+Described = Mapping[str, Any]
+"""A resource as EC2 describes it: one entry of a describe call's answer."""
 
 PAGE = 100
 """The largest page that every describe call takes (DescribeRouteTables allows no more)."""
@@ -42,7 +42,7 @@ Source: EC2 developer guide, "Eventual consistency in the Amazon EC2 API".
 """
 
 NO_LONGER_LISTED = Wait(what="EC2 no longer lists what was removed", within=60, first=0.3)
-"""Deletes settle like creates. Until then the thing would look as if it were left, or be taken for its successor."""
+"""Deletes are eventually consistent, too. Until then the resource would count as left over, or as its successor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,62 +67,62 @@ class Listing:
     id_filter: str
     arn: str
     since: str = ""
-    alive: Callable[[Thing], bool] = lambda thing: True
-    gone: Callable[[Thing], bool] = lambda thing: False
+    alive: Callable[[Described], bool] = lambda described: True
+    gone: Callable[[Described], bool] = lambda described: False
     filters: str = "Filters"
     paged: bool = True
 
-    def ours(self, aws: Cloud) -> list[Thing]:
+    def ours(self, aws: Cloud) -> list[Described]:
         """Everything of this kind that carries our tags, dead entries too; one call for all who ask."""
         wanted = {"tag:Project": PROJECT, "tag:Env": aws.env}
-        things = aws.shared(f"ec2.{self.operation}", lambda: self._read(aws, **wanted))
+        everything = aws.shared(f"ec2.{self.operation}", lambda: self._read(aws, **wanted))
         # Filters take wildcards and so may find more.
-        return [thing for thing in things if aws.owns(tags_of(thing))]
+        return [each for each in everything if aws.owns(tags_of(each))]
 
-    def left(self, aws: Cloud) -> list[tuple[str, Thing]]:
+    def left(self, aws: Cloud) -> list[tuple[str, Described]]:
         """Everything of ours that hasn't ended, each with the key in its tags."""
-        return [(tags_of(thing)["aistratus:key"], thing) for thing in self.ours(aws) if not self.gone(thing)]
+        return [(tags_of(each)["aistratus:key"], each) for each in self.ours(aws) if not self.gone(each)]
 
-    def by_id(self, aws: Cloud, identity: str) -> Thing | None:
+    def by_id(self, aws: Cloud, identity: str) -> Described | None:
         """The entry with this id as it is now, whatever its state."""
         return next(iter(self._read(aws, **{self.id_filter: identity})), None)
 
-    def pick(self, aws: Cloud, key: str) -> Thing | None:
+    def pick(self, aws: Cloud, key: str) -> Described | None:
         """The living entry that is this resource."""
         mine, recorded = self._with_key(aws, key), aws.recorded(key).get("id", "")
-        for thing in mine:
-            if thing[self.id] == recorded:
-                return thing
+        for described in mine:
+            if described[self.id] == recorded:
+                return described
         if mine:
-            return min(mine, key=lambda thing: (str(thing.get(self.since, "")), thing[self.id]))
+            return min(mine, key=lambda described: (str(described.get(self.since, "")), described[self.id]))
         return self._without_tags(aws, key, recorded)
 
-    def found(self, aws: Cloud, thing: Thing, state: Resource, *, health: str = "ok", **ids: str) -> Found:
+    def found(self, aws: Cloud, described: Described, state: Resource, *, health: str = "ok", **ids: str) -> Found:
         """What reconcilers give back for an entry."""
         if health == "ok" and len(self._with_key(aws, state.key)) > 1:
             health = "duplicated"
-        identity = thing[self.id]
+        identity = described[self.id]
         ids = {"id": identity, "arn": aws.arn("ec2", f"{self.arn}/{identity}"), **ids}
-        return Found(state=state, ids=ids, tags=tags_of(thing), health=health)
+        return Found(state=state, ids=ids, tags=tags_of(described), health=health)
 
-    def _with_key(self, aws: Cloud, key: str) -> list[Thing]:
-        return [thing for thing in self.ours(aws) if self.alive(thing) and aws.owns(tags_of(thing), key)]
+    def _with_key(self, aws: Cloud, key: str) -> list[Described]:
+        return [each for each in self.ours(aws) if self.alive(each) and aws.owns(tags_of(each), key)]
 
-    def _without_tags(self, aws: Cloud, key: str, recorded: str) -> Thing | None:
+    def _without_tags(self, aws: Cloud, key: str, recorded: str) -> Described | None:
         """What the ledger says we made, unless its tags say that it belongs to somebody else."""
-        thing = self.by_id(aws, recorded) if recorded else None
-        if thing is None or not self.alive(thing):
+        described = self.by_id(aws, recorded) if recorded else None
+        if described is None or not self.alive(described):
             return None
-        tags, wanted = tags_of(thing), aws.tags(key)
+        tags, wanted = tags_of(described), aws.tags(key)
         stays = all(tags.get(name, wanted[name]) == wanted[name] for name in ("Project", "Env", "aistratus:key"))
-        return thing if stays else None
+        return described if stays else None
 
-    def _read(self, aws: Cloud, **filters: str) -> list[Thing]:
+    def _read(self, aws: Cloud, **filters: str) -> list[Described]:
         wanted = {self.filters: [{"Name": name, "Values": [value]} for name, value in filters.items()]}
         if not self.paged:
             return list(getattr(aws.ec2, self.operation)(**wanted)[self.rows.removesuffix("[]")])
         pages = aws.ec2.get_paginator(self.operation).paginate(**wanted, PaginationConfig={"PageSize": PAGE})
-        return [thing for thing in pages.search(self.rows) if thing is not None]
+        return [described for described in pages.search(self.rows) if described is not None]
 
     def remove(self, aws: Cloud, have: Found, gone: frozenset[str], busy: Wait, operation: str, **params: Any) -> None:
         """Calls the delete operation as soon as nothing hangs on the thing any more, and waits until it is gone."""
@@ -133,15 +133,15 @@ class Listing:
         """Waits until it has ended."""
 
         def probe() -> bool | None:
-            thing = self.by_id(aws, identity)
-            return True if thing is None or self.gone(thing) else None
+            described = self.by_id(aws, identity)
+            return True if described is None or self.gone(described) else None
 
         until(wait, probe, clock=aws.clock)
 
 
-def tags_of(thing: Thing) -> dict[str, str]:
+def tags_of(described: Described) -> dict[str, str]:
     """The entry's tags as a plain mapping; network interfaces have theirs under another name."""
-    return tag_mapping(thing.get("Tags") or thing.get("TagSet"))
+    return tag_mapping(described.get("Tags") or described.get("TagSet"))
 
 
 def tag_specifications(aws: Cloud, key: str, *types: str) -> list[dict[str, Any]]:

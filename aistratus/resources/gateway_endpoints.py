@@ -12,12 +12,21 @@ from aistratus.core.errors import Failure
 from aistratus.core.resource import Found, Ref, Resource, policy_document, reconciles, unordered
 from aistratus.core.settle import Wait
 from aistratus.resources.calls import unless_gone
-from aistratus.resources.ec2 import KNOWN, Listing, Thing, drift, repair_tags, tag_specifications, write, write_unless
+from aistratus.resources.ec2 import (
+    KNOWN,
+    Described,
+    Listing,
+    drift,
+    repair_tags,
+    tag_specifications,
+    write,
+    write_unless,
+)
 from aistratus.resources.route_tables import TABLE_GONE
 
 
-def _endpoint_state(thing: Thing) -> str:
-    return str(thing.get("State", "")).lower()
+def _endpoint_state(described: Described) -> str:
+    return str(described.get("State", "")).lower()
 
 
 ENDPOINTS = Listing(
@@ -27,8 +36,8 @@ ENDPOINTS = Listing(
     id_filter="vpc-endpoint-id",
     arn="vpc-endpoint",
     since="CreationTimestamp",
-    alive=lambda thing: _endpoint_state(thing) not in ("deleting", "deleted"),
-    gone=lambda thing: _endpoint_state(thing) == "deleted",
+    alive=lambda described: _endpoint_state(described) not in ("deleting", "deleted"),
+    gone=lambda described: _endpoint_state(described) == "deleted",
 )
 
 ENDPOINT_GONE = frozenset({"InvalidVpcEndpointId.NotFound", "InvalidVpcEndpoint.NotFound"})
@@ -56,20 +65,20 @@ class GatewayEndpoint(Resource):
 
 def find_gateway_endpoint(aws: Cloud, want: GatewayEndpoint) -> Found | None:
     """By tags."""
-    thing = ENDPOINTS.pick(aws, want.key)
-    return None if thing is None else _found_endpoint(aws, want.key, thing)
+    described = ENDPOINTS.pick(aws, want.key)
+    return None if described is None else _found_endpoint(aws, want.key, described)
 
 
 def owned_gateway_endpoints(aws: Cloud) -> list[Found]:
     """By tags; also those that are just being deleted, so that their end is waited for."""
-    return [_found_endpoint(aws, key, thing) for key, thing in ENDPOINTS.left(aws)]
+    return [_found_endpoint(aws, key, described) for key, described in ENDPOINTS.left(aws)]
 
 
 def remove_gateway_endpoint(aws: Cloud, have: Found) -> None:
     """Removes it, and waits until its routes are gone too."""
     identity = have.ids["id"]
-    thing = ENDPOINTS.by_id(aws, identity)
-    if thing is None or ENDPOINTS.gone(thing):
+    described = ENDPOINTS.by_id(aws, identity)
+    if described is None or ENDPOINTS.gone(described):
         return
     # This call answers its errors in a list instead of raising them.
     answer = unless_gone(ENDPOINT_GONE, aws.ec2.delete_vpc_endpoints, VpcEndpointIds=[identity])
@@ -112,16 +121,16 @@ def ensure_gateway_endpoint(aws: Cloud, want: GatewayEndpoint, have: Found | Non
     return await_match(find_gateway_endpoint, aws, want)
 
 
-def _found_endpoint(aws: Cloud, key: str, thing: Thing) -> Found:
+def _found_endpoint(aws: Cloud, key: str, described: Described) -> Found:
     state = GatewayEndpoint(
         key=key,
-        vpc=thing["VpcId"],
-        service=thing["ServiceName"].removeprefix(_service_name(aws, "")),
-        route_tables=tuple(sorted(thing.get("RouteTableIds", []))),
-        policy=json.loads(thing["PolicyDocument"]) if thing.get("PolicyDocument") else None,
+        vpc=described["VpcId"],
+        service=described["ServiceName"].removeprefix(_service_name(aws, "")),
+        route_tables=tuple(sorted(described.get("RouteTableIds", []))),
+        policy=json.loads(described["PolicyDocument"]) if described.get("PolicyDocument") else None,
     )
-    health = _endpoint_state(thing)
-    return ENDPOINTS.found(aws, thing, state, health="ok" if health == "available" else health)
+    health = _endpoint_state(described)
+    return ENDPOINTS.found(aws, described, state, health="ok" if health == "available" else health)
 
 
 def _repair_tables(aws: Cloud, identity: str, want: GatewayEndpoint, have: GatewayEndpoint) -> None:

@@ -305,5 +305,5 @@ def _document(value: Any) -> Mapping[str, Any]:
     return document
 
 
-def _tags(thing: Mapping[str, Any]) -> dict[str, str]:
-    return tag_mapping(thing.get("Tags"))
+def _tags(described: Mapping[str, Any]) -> dict[str, str]:
+    return tag_mapping(described.get("Tags"))

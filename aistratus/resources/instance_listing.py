@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from aistratus.cloud import Cloud
-from aistratus.resources.ec2 import Listing, Thing
+from aistratus.resources.ec2 import Described, Listing
 
 
-def state_of(thing: Thing) -> str:
+def state_of(described: Described) -> str:
     """`pending`, `running`, `stopping`, `stopped`, `shutting-down` or `terminated`."""
-    return str(thing["State"]["Name"])
+    return str(described["State"]["Name"])
 
 
 INSTANCES = Listing(
@@ -18,8 +18,8 @@ INSTANCES = Listing(
     id_filter="instance-id",
     arn="instance",
     since="LaunchTime",
-    alive=lambda thing: state_of(thing) not in ("shutting-down", "terminated"),
-    gone=lambda thing: state_of(thing) == "terminated",
+    alive=lambda described: state_of(described) not in ("shutting-down", "terminated"),
+    gone=lambda described: state_of(described) == "terminated",
 )
 VOLUMES = Listing(
     operation="describe_volumes",
@@ -28,15 +28,15 @@ VOLUMES = Listing(
     id_filter="volume-id",
     arn="volume",
     since="CreateTime",
-    alive=lambda thing: thing["State"] not in ("deleting", "deleted"),
-    gone=lambda thing: thing["State"] == "deleted",
+    alive=lambda described: described["State"] not in ("deleting", "deleted"),
+    gone=lambda described: described["State"] == "deleted",
 )
 
 
-def root_volume(aws: Cloud, thing: Thing) -> Thing | None:
+def root_volume(aws: Cloud, described: Described) -> Described | None:
     """The volume that an instance starts from; `None` while EC2 hasn't attached it yet."""
-    root = thing.get("RootDeviceName")
-    mapped = [entry for entry in thing.get("BlockDeviceMappings", []) if "Ebs" in entry]
+    root = described.get("RootDeviceName")
+    mapped = [entry for entry in described.get("BlockDeviceMappings", []) if "Ebs" in entry]
     identity = next((entry["Ebs"]["VolumeId"] for entry in mapped if entry["DeviceName"] == root), None)
     if identity is None:
         return None

@@ -95,8 +95,8 @@ def _grow(aws: Cloud, identity: str, gib: int) -> None:
 
     EC2 takes one change of a volume in six hours. Source: ModifyVolume.
     """
-    thing = INSTANCES.by_id(aws, identity)
-    volume = root_volume(aws, thing) if thing else None
+    described = INSTANCES.by_id(aws, identity)
+    volume = root_volume(aws, described) if described else None
     if volume is None:
         return  # not attached yet: reading back waits for it
     try:
@@ -110,8 +110,8 @@ def _grow(aws: Cloud, identity: str, gib: int) -> None:
 
 
 def _change_user_data(aws: Cloud, identity: str, text: str) -> None:
-    thing = INSTANCES.by_id(aws, identity)
-    was_up = thing is not None and state_of(thing) in ("pending", "running")
+    described = INSTANCES.by_id(aws, identity)
+    was_up = described is not None and state_of(described) in ("pending", "running")
     if was_up:
         settle(IN_TRANSIT, aws.ec2.stop_instances, clock=aws.clock, InstanceIds=[identity])
 

@@ -19,7 +19,7 @@ from aistratus.core.errors import Failure, error_code
 from aistratus.core.resource import Found
 from aistratus.core.settle import Wait
 from aistratus.resources.calls import unless_gone
-from aistratus.resources.ec2 import KNOWN, Thing, tag_specifications, tags_of
+from aistratus.resources.ec2 import KNOWN, Described, tag_specifications, tags_of
 from aistratus.resources.instance_listing import INSTANCES
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def start_first(aws: Cloud, want: Instance, look: Callable[[Cloud], Found | None
 
 def _ended(aws: Cloud, key: str) -> list[str]:
     """Ids of this resource's ended instances, as long as EC2 lists them."""
-    mine = [thing for thing in INSTANCES.ours(aws) if aws.owns(tags_of(thing), key)]
-    return [thing["InstanceId"] for thing in mine if not INSTANCES.alive(thing)]
+    mine = [described for described in INSTANCES.ours(aws) if aws.owns(tags_of(described), key)]
+    return [described["InstanceId"] for described in mine if not INSTANCES.alive(described)]
 
 
 def _token(aws: Cloud, key: str, params: Mapping[str, Any], former: list[str]) -> str:
@@ -114,7 +114,7 @@ def _request(aws: Cloud, want: Instance) -> dict[str, Any]:
     }
 
 
-def _image(aws: Cloud, want: Instance) -> Thing:
+def _image(aws: Cloud, want: Instance) -> Described:
     """The machine image: its root device must be named exactly, or EC2 attaches a second volume."""
     image_id = want.image
     if not image_id.startswith("ami-"):
@@ -125,13 +125,13 @@ def _image(aws: Cloud, want: Instance) -> Thing:
                 todo="set node.image to one that does",
             )
         image_id = answer["Parameter"]["Value"]
-    images: list[Thing] = aws.ec2.describe_images(ImageIds=[image_id])["Images"]
+    images: list[Described] = aws.ec2.describe_images(ImageIds=[image_id])["Images"]
     if not images:
         raise Failure(f"the machine image {image_id} isn't there in {aws.region}", todo="set node.image to another one")
     return images[0]
 
 
-def _snapshot_gib(image: Thing, root: str) -> int:
+def _snapshot_gib(image: Described, root: str) -> int:
     """The size that the image's root volume has at least."""
     mapped = [entry for entry in image.get("BlockDeviceMappings", []) if entry.get("DeviceName") == root]
     return max((int(entry.get("Ebs", {}).get("VolumeSize", 0)) for entry in mapped), default=0)

@@ -16,7 +16,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.resource import Found, Ref, Resource, at_create, at_least, one_of, reconciles, unordered
 from aistratus.core.settle import Wait
 from aistratus.resources.calls import at_once, unless_gone
-from aistratus.resources.ec2 import Thing, drift
+from aistratus.resources.ec2 import Described, drift
 from aistratus.resources.instance_listing import INSTANCES, VOLUMES, root_volume, state_of
 from aistratus.resources.instance_repairs import repair
 from aistratus.resources.instance_start import start_first
@@ -66,13 +66,13 @@ class Instance(Resource):
 
 def find_instance(aws: Cloud, want: Instance) -> Found | None:
     """By tags, among those that haven't been terminated."""
-    thing = INSTANCES.pick(aws, want.key)
-    if thing is None:
+    described = INSTANCES.pick(aws, want.key)
+    if described is None:
         return None
     user_data, behaviour, volume = at_once(
-        lambda: _attribute(aws, thing, "userData", "UserData"),
-        lambda: _attribute(aws, thing, "instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior"),
-        lambda: root_volume(aws, thing),
+        lambda: _attribute(aws, described, "userData", "UserData"),
+        lambda: _attribute(aws, described, "instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior"),
+        lambda: root_volume(aws, described),
     )
     if user_data is None or behaviour is None:
         return None  # the listing knows it, the rest of EC2 not yet
@@ -80,20 +80,20 @@ def find_instance(aws: Cloud, want: Instance) -> Found | None:
     found_gib = want.volume_gib if volume is None else int(volume["Size"])
     state = Instance(
         key=want.key,
-        image=thing["ImageId"],
-        type=thing["InstanceType"],
-        subnets=(thing["SubnetId"],),
-        security_groups=tuple(sorted(group["GroupId"] for group in thing["SecurityGroups"])),
-        key_pair=thing.get("KeyName"),
-        profile=_profile(thing),
+        image=described["ImageId"],
+        type=described["InstanceType"],
+        subnets=(described["SubnetId"],),
+        security_groups=tuple(sorted(group["GroupId"] for group in described["SecurityGroups"])),
+        key_pair=described.get("KeyName"),
+        profile=_profile(described),
         user_data=base64.b64decode(user_data).decode(errors="replace"),
         volume_gib=found_gib,
-        http_tokens=thing["MetadataOptions"]["HttpTokens"],
-        hop_limit=int(thing["MetadataOptions"]["HttpPutResponseHopLimit"]),
+        http_tokens=described["MetadataOptions"]["HttpTokens"],
+        hop_limit=int(described["MetadataOptions"]["HttpPutResponseHopLimit"]),
         shutdown_behavior=behaviour,
         public_ip=want.public_ip,
     )
-    return _found(aws, thing, state)
+    return _found(aws, described, state)
 
 
 def owned_instances(aws: Cloud) -> list[Found]:
@@ -101,18 +101,20 @@ def owned_instances(aws: Cloud) -> list[Found]:
     return [
         _found(
             aws,
-            thing,
-            Instance(key=key, image=thing["ImageId"], type=thing["InstanceType"], subnets=(), security_groups=()),
+            described,
+            Instance(
+                key=key, image=described["ImageId"], type=described["InstanceType"], subnets=(), security_groups=()
+            ),
         )
-        for key, thing in INSTANCES.left(aws)
+        for key, described in INSTANCES.left(aws)
     ]
 
 
 def remove_instance(aws: Cloud, have: Found) -> None:
     """Terminates it, and waits until it and the volumes that end with it are gone."""
     identity = have.ids["id"]
-    thing = INSTANCES.by_id(aws, identity)
-    volumes = _volumes_that_end_with(thing) if thing else []
+    described = INSTANCES.by_id(aws, identity)
+    volumes = _volumes_that_end_with(described) if described else []
     unless_gone(INSTANCE_GONE, aws.ec2.terminate_instances, InstanceIds=[identity])
     INSTANCES.await_gone(aws, identity, TERMINATED)
     for volume in volumes:
@@ -133,24 +135,24 @@ def ensure_instance(aws: Cloud, want: Instance, have: Found | None, changes: fro
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def _found(aws: Cloud, thing: Thing, state: Instance) -> Found:
-    health = "ok" if state_of(thing) == "running" else state_of(thing)
-    zone = thing["Placement"]["AvailabilityZone"]
-    return INSTANCES.found(aws, thing, state, health=health, type=thing["InstanceType"], zone=zone)
+def _found(aws: Cloud, described: Described, state: Instance) -> Found:
+    health = "ok" if state_of(described) == "running" else state_of(described)
+    zone = described["Placement"]["AvailabilityZone"]
+    return INSTANCES.found(aws, described, state, health=health, type=described["InstanceType"], zone=zone)
 
 
-def _attribute(aws: Cloud, thing: Thing, name: str, field: str) -> str | None:
+def _attribute(aws: Cloud, described: Described, name: str, field: str) -> str | None:
     """An attribute's value, empty if it has none; `None` if the instance isn't known."""
-    params = {"InstanceId": thing["InstanceId"], "Attribute": name}
+    params = {"InstanceId": described["InstanceId"], "Attribute": name}
     answer = unless_gone(INSTANCE_GONE, aws.ec2.describe_instance_attribute, **params)
     return None if answer is None else str(answer.get(field, {}).get("Value", ""))
 
 
-def _profile(thing: Thing) -> str | None:
-    arn = thing.get("IamInstanceProfile", {}).get("Arn")
+def _profile(described: Described) -> str | None:
+    arn = described.get("IamInstanceProfile", {}).get("Arn")
     return str(arn).rsplit("/", 1)[-1] if arn else None
 
 
-def _volumes_that_end_with(thing: Thing) -> list[str]:
-    mapped = [entry["Ebs"] for entry in thing.get("BlockDeviceMappings", []) if "Ebs" in entry]
+def _volumes_that_end_with(described: Described) -> list[str]:
+    mapped = [entry["Ebs"] for entry in described.get("BlockDeviceMappings", []) if "Ebs" in entry]
     return [ebs["VolumeId"] for ebs in mapped if ebs.get("DeleteOnTermination")]

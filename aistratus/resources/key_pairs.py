@@ -9,7 +9,7 @@ from aistratus.cloud import Cloud, await_match
 from aistratus.core.resource import Found, Resource, at_create, reconciles
 from aistratus.core.settle import until
 from aistratus.resources.calls import unless_gone
-from aistratus.resources.ec2 import NO_LONGER_LISTED, Thing, repair_tags, tag_specifications, tags_of
+from aistratus.resources.ec2 import NO_LONGER_LISTED, Described, repair_tags, tag_specifications, tags_of
 
 KEY_GONE = frozenset({"InvalidKeyPair.NotFound"})
 
@@ -27,18 +27,18 @@ class KeyPair(Resource):
 def find_key_pair(aws: Cloud, want: KeyPair) -> Found | None:
     """By name: key pairs are named things."""
     name = aws.name(want.key)
-    thing = _key_pairs(aws).get(name)
-    if thing is None:
+    described = _key_pairs(aws).get(name)
+    if described is None:
         return None
-    if thing["KeyPairId"] != aws.recorded(want.key).get("id"):
-        aws.require_ours("key pair", name, tags_of(thing), want.key)
-    return _found(aws, want.key, thing)
+    if described["KeyPairId"] != aws.recorded(want.key).get("id"):
+        aws.require_ours("key pair", name, tags_of(described), want.key)
+    return _found(aws, want.key, described)
 
 
 def owned_key_pairs(aws: Cloud) -> list[Found]:
     """By tags, among the pairs with our name."""
-    tagged = [(thing, tags_of(thing)) for thing in _key_pairs(aws).values()]
-    return [_found(aws, tags["aistratus:key"], thing) for thing, tags in tagged if aws.owns(tags)]
+    tagged = [(described, tags_of(described)) for described in _key_pairs(aws).values()]
+    return [_found(aws, tags["aistratus:key"], described) for described, tags in tagged if aws.owns(tags)]
 
 
 def remove_key_pair(aws: Cloud, have: Found) -> None:
@@ -71,17 +71,17 @@ def ensure_key_pair(aws: Cloud, want: KeyPair, have: Found | None, changes: froz
     return await_match(find_key_pair, aws, want)
 
 
-def _found(aws: Cloud, key: str, thing: Thing) -> Found:
-    identity = thing["KeyPairId"]
-    ids = {"id": identity, "arn": aws.arn("ec2", f"key-pair/{identity}"), "name": thing["KeyName"]}
-    return Found(state=KeyPair(key=key), ids=ids, tags=tags_of(thing))
+def _found(aws: Cloud, key: str, described: Described) -> Found:
+    identity = described["KeyPairId"]
+    ids = {"id": identity, "arn": aws.arn("ec2", f"key-pair/{identity}"), "name": described["KeyName"]}
+    return Found(state=KeyPair(key=key), ids=ids, tags=tags_of(described))
 
 
-def _key_pairs(aws: Cloud) -> dict[str, Thing]:
+def _key_pairs(aws: Cloud) -> dict[str, Described]:
     """Every key pair whose name starts like ours, by name; this call has no pages."""
 
-    def read() -> dict[str, Thing]:
+    def read() -> dict[str, Described]:
         answer = aws.ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [f"{aws.prefix}*"]}])
-        return {thing["KeyName"]: thing for thing in answer["KeyPairs"]}
+        return {described["KeyName"]: described for described in answer["KeyPairs"]}
 
     return aws.shared("ec2.key pairs", read)

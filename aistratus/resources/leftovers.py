@@ -54,18 +54,18 @@ def find_nothing(aws: Cloud, want: Resource) -> None:
 def owned_volumes(aws: Cloud) -> list[Found]:
     """By tags, without those of instances that are still there: they end with them."""
     return [
-        VOLUMES.found(aws, thing, Volume(key=key), health=thing["State"])
-        for key, thing in VOLUMES.left(aws)
-        if not _held(aws, [entry.get("InstanceId") for entry in thing.get("Attachments", [])])
+        VOLUMES.found(aws, described, Volume(key=key), health=described["State"])
+        for key, described in VOLUMES.left(aws)
+        if not _held(aws, [entry.get("InstanceId") for entry in described.get("Attachments", [])])
     ]
 
 
 def owned_interfaces(aws: Cloud) -> list[Found]:
     """By tags, without those of instances that are still there."""
     return [
-        INTERFACES.found(aws, thing, NetworkInterface(key=key), health=thing["Status"])
-        for key, thing in INTERFACES.left(aws)
-        if not _held(aws, [thing.get("Attachment", {}).get("InstanceId")])
+        INTERFACES.found(aws, described, NetworkInterface(key=key), health=described["Status"])
+        for key, described in INTERFACES.left(aws)
+        if not _held(aws, [described.get("Attachment", {}).get("InstanceId")])
     ]
 
 
@@ -88,5 +88,5 @@ def ensure_nothing(aws: Cloud, want: Any, have: Found | None, changes: frozenset
 
 def _held(aws: Cloud, instances: list[str | None]) -> bool:
     """Is one of these an instance of ours that hasn't ended?"""
-    there = {thing["InstanceId"] for _, thing in INSTANCES.left(aws)}
+    there = {described["InstanceId"] for _, described in INSTANCES.left(aws)}
     return any(instance in there for instance in instances)

@@ -23,7 +23,7 @@ from aistratus.core.errors import Failure, Unsettled, error_code
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.core.settle import Wait, settle, until
 from aistratus.resources.calls import unless_gone
-from aistratus.resources.ec2 import KNOWN, PAGE, Listing, Thing, repair_tags, tag_specifications, tags_of
+from aistratus.resources.ec2 import KNOWN, PAGE, Described, Listing, repair_tags, tag_specifications, tags_of
 
 ADDRESSES = Listing(
     operation="describe_addresses",
@@ -40,8 +40,8 @@ NATS = Listing(
     id_filter="nat-gateway-id",
     arn="natgateway",
     since="CreateTime",
-    alive=lambda thing: thing["State"] in ("pending", "available"),
-    gone=lambda thing: thing["State"] == "deleted",
+    alive=lambda described: described["State"] in ("pending", "available"),
+    gone=lambda described: described["State"] == "deleted",
     filters="Filter",
 )
 
@@ -81,21 +81,21 @@ class ElasticIp(Resource):
 
 def find_address(aws: Cloud, want: ElasticIp) -> Found | None:
     """By tags."""
-    thing = ADDRESSES.pick(aws, want.key)
-    return None if thing is None else _found_address(aws, want.key, thing)
+    described = ADDRESSES.pick(aws, want.key)
+    return None if described is None else _found_address(aws, want.key, described)
 
 
 def owned_addresses(aws: Cloud) -> list[Found]:
     """By tags."""
-    return [_found_address(aws, key, thing) for key, thing in ADDRESSES.left(aws)]
+    return [_found_address(aws, key, described) for key, described in ADDRESSES.left(aws)]
 
 
 def remove_address(aws: Cloud, have: Found) -> None:
     """Releases it once its gateway is gone; an instance or interface that somebody gave it to loses it."""
     identity = have.ids["id"]
-    thing = ADDRESSES.by_id(aws, identity)
-    association = thing.get("AssociationId") if thing is not None else None
-    if thing is not None and association and thing.get("NetworkInterfaceId", "") not in _interfaces(aws):
+    described = ADDRESSES.by_id(aws, identity)
+    association = described.get("AssociationId") if described is not None else None
+    if described is not None and association and described.get("NetworkInterfaceId", "") not in _interfaces(aws):
         free = aws.ec2.disassociate_address
         unless_gone(ASSOCIATION_GONE, settle, wait=ADDRESS_FREE, call=free, clock=aws.clock, AssociationId=association)
     ADDRESSES.remove(aws, have, ADDRESS_GONE, ADDRESS_FREE, "release_address", AllocationId=identity)
@@ -132,8 +132,8 @@ def ensure_address(aws: Cloud, want: ElasticIp, have: Found | None, changes: fro
     return await_match(find_address, aws, want)
 
 
-def _found_address(aws: Cloud, key: str, thing: Thing) -> Found:
-    return ADDRESSES.found(aws, thing, ElasticIp(key=key), public_ip=thing["PublicIp"])
+def _found_address(aws: Cloud, key: str, described: Described) -> Found:
+    return ADDRESSES.found(aws, described, ElasticIp(key=key), public_ip=described["PublicIp"])
 
 
 # --- NAT gateways ---------------------------------------------------------------------------------------------------
@@ -157,13 +157,13 @@ class NatGateway(Resource):
 
 def find_nat(aws: Cloud, want: NatGateway) -> Found | None:
     """By tags, among those that work or will; one that has failed is as good as none."""
-    thing = NATS.pick(aws, want.key)
-    return None if thing is None else _found_nat(aws, want.key, thing)
+    described = NATS.pick(aws, want.key)
+    return None if described is None else _found_nat(aws, want.key, described)
 
 
 def owned_nats(aws: Cloud) -> list[Found]:
     """By tags; those that have failed or are just going, too."""
-    return [_found_nat(aws, key, thing) for key, thing in NATS.left(aws)]
+    return [_found_nat(aws, key, described) for key, described in NATS.left(aws)]
 
 
 def remove_nat(aws: Cloud, have: Found) -> None:
@@ -185,16 +185,16 @@ def ensure_nat(aws: Cloud, want: NatGateway, have: Found | None, changes: frozen
 
 def _create_nat(aws: Cloud, want: NatGateway) -> Found:
     """Makes it. What went before is ended first, because it may still hold the address."""
-    former = [thing for thing in NATS.ours(aws) if aws.owns(tags_of(thing), want.key)]
-    for thing in former:
-        if not NATS.gone(thing):
-            _delete_nat(aws, thing["NatGatewayId"])
-    known = sorted({aws.recorded(want.key).get("id", ""), *(thing["NatGatewayId"] for thing in former)})
+    former = [described for described in NATS.ours(aws) if aws.owns(tags_of(described), want.key)]
+    for described in former:
+        if not NATS.gone(described):
+            _delete_nat(aws, described["NatGatewayId"])
+    known = sorted({aws.recorded(want.key).get("id", ""), *(described["NatGatewayId"] for described in former)})
 
     def look(cloud: Cloud) -> Found | None:
         """What this very run has made, in whatever state."""
-        new = [thing for thing in NATS.ours(cloud) if cloud.owns(tags_of(thing), want.key)]
-        new = [thing for thing in new if thing["NatGatewayId"] not in known]
+        new = [described for described in NATS.ours(cloud) if cloud.owns(tags_of(described), want.key)]
+        new = [described for described in new if described["NatGatewayId"] not in known]
         return _found_nat(cloud, want.key, new[0]) if new else None
 
     params: dict[str, Any] = {
@@ -222,10 +222,11 @@ def _token(aws: Cloud, key: str, params: Mapping[str, Any], former: list[str]) -
 
 def _await_available(aws: Cloud, key: str, identity: str) -> None:
     def probe() -> bool | None:
-        thing = NATS.by_id(aws, identity)
-        state = "pending" if thing is None else thing["State"]
-        if thing is not None and state == "failed":
-            why = f"{thing.get('FailureMessage', 'no reason given').rstrip('.')} ({thing.get('FailureCode', '')})"
+        described = NATS.by_id(aws, identity)
+        state = "pending" if described is None else described["State"]
+        if described is not None and state == "failed":
+            message, code = described.get("FailureMessage", "no reason given"), described.get("FailureCode", "")
+            why = f"{message.rstrip('.')} ({code})"
             raise Failure(f"{key}: the NAT gateway {identity} failed: {why}", todo="`aistratus up` makes another one")
         if state in ("deleting", "deleted"):
             raise Failure(f"{key}: the NAT gateway {identity} was deleted meanwhile", todo="run the command again")
@@ -239,9 +240,9 @@ def _delete_nat(aws: Cloud, identity: str) -> None:
     NATS.await_gone(aws, identity, NAT_DELETED)
 
 
-def _found_nat(aws: Cloud, key: str, thing: Thing) -> Found:
-    address: Mapping[str, Any] = next(iter(thing.get("NatGatewayAddresses", [])), {})
+def _found_nat(aws: Cloud, key: str, described: Described) -> Found:
+    address: Mapping[str, Any] = next(iter(described.get("NatGatewayAddresses", [])), {})
     allocation = address.get("AllocationId", "")
-    state = NatGateway(key=key, subnet=thing["SubnetId"], address=allocation, state=thing["State"])
+    state = NatGateway(key=key, subnet=described["SubnetId"], address=allocation, state=described["State"])
     health = {"available": "ok", "pending": "starting"}.get(state.state, state.state)
-    return NATS.found(aws, thing, state, health=health, public_ip=address.get("PublicIp", ""))
+    return NATS.found(aws, described, state, health=health, public_ip=address.get("PublicIp", ""))

@@ -172,5 +172,5 @@ def _write(aws: Cloud, operation: str, **params: Any) -> None:
     settle(PROVIDER_SETTLES, getattr(aws.iam, operation), clock=aws.clock, **params)
 
 
-def _tags(thing: Mapping[str, Any]) -> dict[str, str]:
-    return tag_mapping(thing.get("Tags"))
+def _tags(described: Mapping[str, Any]) -> dict[str, str]:
+    return tag_mapping(described.get("Tags"))

@@ -17,8 +17,8 @@ from aistratus.core.settle import Wait, settle
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.ec2 import (
     KNOWN,
+    Described,
     Listing,
-    Thing,
     drift,
     repair_tags,
     tag_specifications,
@@ -71,20 +71,20 @@ class RouteTable(Resource):
 
 def find_route_table(aws: Cloud, want: RouteTable) -> Found | None:
     """By tags."""
-    thing = ROUTE_TABLES.pick(aws, want.key)
-    return None if thing is None else _found_table(aws, want.key, thing)
+    described = ROUTE_TABLES.pick(aws, want.key)
+    return None if described is None else _found_table(aws, want.key, described)
 
 
 def owned_route_tables(aws: Cloud) -> list[Found]:
     """By tags."""
-    return [_found_table(aws, key, thing) for key, thing in ROUTE_TABLES.left(aws)]
+    return [_found_table(aws, key, described) for key, described in ROUTE_TABLES.left(aws)]
 
 
 def remove_route_table(aws: Cloud, have: Found) -> None:
     """Takes all associations off, as they are now, and removes it."""
     identity = have.ids["id"]
-    thing = ROUTE_TABLES.by_id(aws, identity)
-    for association in _associations(thing).values() if thing else ():
+    described = ROUTE_TABLES.by_id(aws, identity)
+    for association in _associations(described).values() if described else ():
         unless_gone(ASSOCIATION_GONE, aws.ec2.disassociate_route_table, AssociationId=association)
     ROUTE_TABLES.remove(aws, have, TABLE_GONE, TABLE_UNUSED, "delete_route_table", RouteTableId=identity)
 
@@ -114,25 +114,25 @@ def ensure_route_table(aws: Cloud, want: RouteTable, have: Found | None, changes
     return await_match(find_route_table, aws, want)
 
 
-def _found_table(aws: Cloud, key: str, thing: Thing) -> Found:
-    routes = list(_routes(thing))
+def _found_table(aws: Cloud, key: str, described: Described) -> Found:
+    routes = list(_routes(described))
     state = RouteTable(
         key=key,
-        vpc=thing["VpcId"],
-        subnets=tuple(sorted(_associations(thing))),
+        vpc=described["VpcId"],
+        subnets=tuple(sorted(_associations(described))),
         routes={destination: target for destination, target, _ in routes},
     )
     # A route to nowhere isn't drift of the table: its gateway is detached or gone, and that is drift of the gateway.
     health = "blackhole" if any(state == "blackhole" for _, _, state in routes) else "ok"
-    return ROUTE_TABLES.found(aws, thing, state, health=health)
+    return ROUTE_TABLES.found(aws, described, state, health=health)
 
 
-def _associations(thing: Thing) -> dict[str, str]:
+def _associations(described: Described) -> dict[str, str]:
     """Association ids by subnet (or gateway); being the VPC's main table isn't one that can be taken off."""
     over = {"disassociating", "disassociated", "failed"}
     return {
         entry.get("SubnetId") or entry["GatewayId"]: entry["RouteTableAssociationId"]
-        for entry in thing.get("Associations", [])
+        for entry in described.get("Associations", [])
         if not entry.get("Main") and entry.get("AssociationState", {}).get("State") not in over
     }
 
@@ -144,9 +144,9 @@ _TARGETS = (
 )  # fmt: skip
 
 
-def _routes(thing: Thing) -> Iterator[tuple[str, str, str]]:
+def _routes(described: Described) -> Iterator[tuple[str, str, str]]:
     """Destination, target and state of the routes that are ours to judge."""
-    for route in thing.get("Routes", []):
+    for route in described.get("Routes", []):
         destination = next((route[name] for name in _DESTINATIONS if route.get(name)), "")
         target = next((route[name] for name in _TARGETS if route.get(name)), "")
         of_endpoint = route.get("DestinationPrefixListId") and target.startswith("vpce-")
@@ -186,8 +186,8 @@ def _repair_associations(aws: Cloud, table: str, want: set[str]) -> None:
 
     def change() -> None:
         # Looked up anew each time: the other table may be under repair too, and moving gives an association another id.
-        thing = ROUTE_TABLES.by_id(aws, table)
-        have = _associations(thing) if thing else {}
+        described = ROUTE_TABLES.by_id(aws, table)
+        have = _associations(described) if described else {}
         elsewhere = _explicit_associations(aws, want - have.keys())
         for subnet in sorted(want - have.keys()):
             if subnet in elsewhere:
@@ -209,7 +209,7 @@ def _explicit_associations(aws: Cloud, subnets: set[str]) -> dict[str, str]:
     pages = aws.ec2.get_paginator("describe_route_tables").paginate(Filters=filters)
     return {
         subnet: association
-        for thing in pages.search("RouteTables[]")
-        for subnet, association in _associations(thing).items()
+        for described in pages.search("RouteTables[]")
+        for subnet, association in _associations(described).items()
         if subnet in subnets
     }

@@ -17,8 +17,8 @@ from aistratus.core.settle import Wait
 from aistratus.resources.calls import unless_gone
 from aistratus.resources.ec2 import (
     KNOWN,
+    Described,
     Listing,
-    Thing,
     drift,
     repair_tags,
     tag_specifications,
@@ -101,13 +101,13 @@ class SecurityGroup(Resource):
 
 def find_security_group(aws: Cloud, want: SecurityGroup) -> Found | None:
     """By tags."""
-    thing = GROUPS.pick(aws, want.key)
-    return None if thing is None else _found_group(aws, want.key, thing)
+    described = GROUPS.pick(aws, want.key)
+    return None if described is None else _found_group(aws, want.key, described)
 
 
 def owned_security_groups(aws: Cloud) -> list[Found]:
     """By tags."""
-    return [_found_group(aws, key, thing) for key, thing in GROUPS.left(aws)]
+    return [_found_group(aws, key, described) for key, described in GROUPS.left(aws)]
 
 
 def remove_security_group(aws: Cloud, have: Found) -> None:
@@ -152,19 +152,19 @@ def _create(aws: Cloud, want: SecurityGroup) -> Found:
 def _refuse_stranger(aws: Cloud, want: SecurityGroup, name: str) -> None:
     """A group's name is unique in its VPC: whoever has ours without our tags stands in the way."""
     filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [want.vpc]}]
-    for thing in aws.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]:
-        aws.require_ours("security group", name, tags_of(thing), want.key)
+    for described in aws.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]:
+        aws.require_ours("security group", name, tags_of(described), want.key)
 
 
-def _found_group(aws: Cloud, key: str, thing: Thing) -> Found:
+def _found_group(aws: Cloud, key: str, described: Described) -> Found:
     state = SecurityGroup(
         key=key,
-        vpc=thing["VpcId"],
-        description=thing["Description"],
-        ingress=tuple(sorted(_rules(thing.get("IpPermissions", [])))),
-        egress=tuple(sorted(_rules(thing.get("IpPermissionsEgress", [])))),
+        vpc=described["VpcId"],
+        description=described["Description"],
+        ingress=tuple(sorted(_rules(described.get("IpPermissions", [])))),
+        egress=tuple(sorted(_rules(described.get("IpPermissionsEgress", [])))),
     )
-    return GROUPS.found(aws, thing, state, name=thing["GroupName"])
+    return GROUPS.found(aws, described, state, name=described["GroupName"])
 
 
 # --- rules ----------------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ _SOURCES = {
 """Where EC2 lists the sources of a rule, and how it names them there."""
 
 
-def _rules(permissions: list[Thing]) -> Iterator[Rule]:
+def _rules(permissions: list[Described]) -> Iterator[Rule]:
     """EC2 gathers rules by protocol and ports; here each source is a rule."""
     for entry in permissions:
         ports = entry.get("FromPort", -1), entry.get("ToPort", -1)
@@ -211,8 +211,8 @@ def _permission(rule: Rule) -> dict[str, Any]:
 
 def _revoke(aws: Cloud, group: str, direction: Direction, extra: set[tuple[str, int, int, str]]) -> None:
     """Takes rules away as EC2 itself lists them: a source in another account has parts that a `Rule` doesn't keep."""
-    thing = GROUPS.by_id(aws, group)
-    listed = thing["IpPermissions" if direction == "ingress" else "IpPermissionsEgress"] if thing else []
+    described = GROUPS.by_id(aws, group)
+    listed = described["IpPermissions" if direction == "ingress" else "IpPermissionsEgress"] if described else []
     for permission in listed:
         for field in _SOURCES:
             for source in permission.get(field, []):

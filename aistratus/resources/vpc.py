@@ -13,7 +13,7 @@ from aistratus.core.errors import Failure, error_code
 from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.core.settle import Wait, settle
 from aistratus.resources.calls import at_once, unless_gone
-from aistratus.resources.ec2 import KNOWN, Listing, Thing, drift, repair_tags, tag_specifications, write
+from aistratus.resources.ec2 import KNOWN, Described, Listing, drift, repair_tags, tag_specifications, write
 
 VPCS = Listing(operation="describe_vpcs", rows="Vpcs[]", id="VpcId", id_filter="vpc-id", arn="vpc")
 SUBNETS = Listing(operation="describe_subnets", rows="Subnets[]", id="SubnetId", id_filter="subnet-id", arn="subnet")
@@ -66,22 +66,22 @@ class Vpc(Resource):
 
 def find_vpc(aws: Cloud, want: Vpc) -> Found | None:
     """By tags."""
-    thing = VPCS.pick(aws, want.key)
-    if thing is None:
+    described = VPCS.pick(aws, want.key)
+    if described is None:
         return None
     attributes = at_once(
-        _attribute(aws, thing["VpcId"], "enableDnsSupport", "EnableDnsSupport"),
-        _attribute(aws, thing["VpcId"], "enableDnsHostnames", "EnableDnsHostnames"),
+        _attribute(aws, described["VpcId"], "enableDnsSupport", "EnableDnsSupport"),
+        _attribute(aws, described["VpcId"], "enableDnsHostnames", "EnableDnsHostnames"),
     )
     if None in attributes:
         return None  # the listing shows a new or a deleted VPC while the rest of EC2 doesn't
-    state = Vpc(key=want.key, cidr=thing["CidrBlock"], dns_support=attributes[0], dns_hostnames=attributes[1])
-    return VPCS.found(aws, thing, state, health=_readiness(thing))
+    state = Vpc(key=want.key, cidr=described["CidrBlock"], dns_support=attributes[0], dns_hostnames=attributes[1])
+    return VPCS.found(aws, described, state, health=_readiness(described))
 
 
 def owned_vpcs(aws: Cloud) -> list[Found]:
     """By tags."""
-    return [VPCS.found(aws, thing, Vpc(key=key, cidr=thing["CidrBlock"])) for key, thing in VPCS.left(aws)]
+    return [VPCS.found(aws, described, Vpc(key=key, cidr=described["CidrBlock"])) for key, described in VPCS.left(aws)]
 
 
 def remove_vpc(aws: Cloud, have: Found) -> None:
@@ -120,8 +120,8 @@ def _attribute(aws: Cloud, vpc: str, name: str, field: str) -> Callable[[], bool
     return read
 
 
-def _readiness(thing: Thing) -> str:
-    return "ok" if thing.get("State", "available") == "available" else "starting"
+def _readiness(described: Described) -> str:
+    return "ok" if described.get("State", "available") == "available" else "starting"
 
 
 # --- subnets --------------------------------------------------------------------------------------------------------
@@ -145,13 +145,13 @@ class Subnet(Resource):
 
 def find_subnet(aws: Cloud, want: Subnet) -> Found | None:
     """By tags."""
-    thing = SUBNETS.pick(aws, want.key)
-    return None if thing is None else _found_subnet(aws, want.key, thing)
+    described = SUBNETS.pick(aws, want.key)
+    return None if described is None else _found_subnet(aws, want.key, described)
 
 
 def owned_subnets(aws: Cloud) -> list[Found]:
     """By tags."""
-    return [_found_subnet(aws, key, thing) for key, thing in SUBNETS.left(aws)]
+    return [_found_subnet(aws, key, described) for key, described in SUBNETS.left(aws)]
 
 
 def remove_subnet(aws: Cloud, have: Found) -> None:
@@ -184,16 +184,16 @@ def ensure_subnet(aws: Cloud, want: Subnet, have: Found | None, changes: frozens
     return await_match(find_subnet, aws, want)
 
 
-def _found_subnet(aws: Cloud, key: str, thing: Thing) -> Found:
-    zones, zone = _zones(aws), thing["AvailabilityZone"]
+def _found_subnet(aws: Cloud, key: str, described: Described) -> Found:
+    zones, zone = _zones(aws), described["AvailabilityZone"]
     state = Subnet(
         key=key,
-        vpc=thing["VpcId"],
-        cidr=thing["CidrBlock"],
+        vpc=described["VpcId"],
+        cidr=described["CidrBlock"],
         zone_index=zones.index(zone) if zone in zones else -1,
-        map_public_ip=bool(thing["MapPublicIpOnLaunch"]),
+        map_public_ip=bool(described["MapPublicIpOnLaunch"]),
     )
-    return SUBNETS.found(aws, thing, state, health=_readiness(thing), zone=zone)
+    return SUBNETS.found(aws, described, state, health=_readiness(described), zone=zone)
 
 
 def _zone(aws: Cloud, index: int) -> str:
@@ -235,20 +235,20 @@ class InternetGateway(Resource):
 
 def find_internet_gateway(aws: Cloud, want: InternetGateway) -> Found | None:
     """By tags."""
-    thing = GATEWAYS.pick(aws, want.key)
-    return None if thing is None else _found_gateway(aws, want.key, thing)
+    described = GATEWAYS.pick(aws, want.key)
+    return None if described is None else _found_gateway(aws, want.key, described)
 
 
 def owned_internet_gateways(aws: Cloud) -> list[Found]:
     """By tags."""
-    return [_found_gateway(aws, key, thing) for key, thing in GATEWAYS.left(aws)]
+    return [_found_gateway(aws, key, described) for key, described in GATEWAYS.left(aws)]
 
 
 def remove_internet_gateway(aws: Cloud, have: Found) -> None:
     """Detaches it from whatever it is attached to now, and removes it."""
     identity = have.ids["id"]
-    thing = GATEWAYS.by_id(aws, identity)
-    for vpc in _attached(thing) if thing else ():
+    described = GATEWAYS.by_id(aws, identity)
+    for vpc in _attached(described) if described else ():
         _detach(aws, identity, vpc)
     operation = "delete_internet_gateway"
     GATEWAYS.remove(aws, have, GATEWAY_GONE, ADDRESSES_UNMAPPED, operation, InternetGatewayId=identity)
@@ -275,15 +275,15 @@ def ensure_internet_gateway(aws: Cloud, want: InternetGateway, have: Found | Non
     return await_match(find_internet_gateway, aws, want)
 
 
-def _found_gateway(aws: Cloud, key: str, thing: Thing) -> Found:
-    state = InternetGateway(key=key, vpc=next(iter(_attached(thing)), None))
-    return GATEWAYS.found(aws, thing, state)
+def _found_gateway(aws: Cloud, key: str, described: Described) -> Found:
+    state = InternetGateway(key=key, vpc=next(iter(_attached(described)), None))
+    return GATEWAYS.found(aws, described, state)
 
 
-def _attached(thing: Thing) -> list[str]:
+def _attached(described: Described) -> list[str]:
     """The VPCs that it is attached to; EC2 allows one."""
     gone = {"detaching", "detached"}
-    return [entry["VpcId"] for entry in thing.get("Attachments", []) if entry.get("State") not in gone]
+    return [entry["VpcId"] for entry in described.get("Attachments", []) if entry.get("State") not in gone]
 
 
 def _attach(aws: Cloud, want: InternetGateway, identity: str) -> None:
@@ -291,8 +291,9 @@ def _attach(aws: Cloud, want: InternetGateway, identity: str) -> None:
         write(aws, "attach_internet_gateway", InternetGatewayId=identity, VpcId=want.vpc)
     except ClientError as error:
         # Either an earlier answer got lost, or another gateway holds our VPC: then the error says which.
-        thing = GATEWAYS.by_id(aws, identity)
-        if error_code(error) != "Resource.AlreadyAssociated" or thing is None or want.vpc not in _attached(thing):
+        described = GATEWAYS.by_id(aws, identity)
+        attached = _attached(described) if described is not None else []
+        if error_code(error) != "Resource.AlreadyAssociated" or want.vpc not in attached:
             raise
 
 

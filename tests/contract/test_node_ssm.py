@@ -204,14 +204,14 @@ def test_without_a_way_for_ssh_it_is_said_what_would_open_one(
     from aistratus.node.keys import public_key
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    thing = INSTANCES.by_id(aws, instance)
-    assert thing is not None
+    instance = INSTANCES.by_id(aws, instance)
+    assert instance is not None
     reach = Reach(aws=aws, settings=NodeSettings(), bucket=BUCKET, folder=tmp_path)
-    assert reach.transport(thing, "auto").name == "ssm"
+    assert reach.transport(instance, "auto").name == "ssm"
     with pytest.raises(Failure, match="this machine has no SSH key of env"):
-        reach.transport(thing, "ssh")
+        reach.transport(instance, "ssh")
     public_key(aws.env, tmp_path)
     with pytest.raises(
         Failure, match=r"node\.ssh_cidr opens no address, and session-manager-plugin isn't on this machine"
     ):
-        reach.transport(thing, "ssh")
+        reach.transport(instance, "ssh")
