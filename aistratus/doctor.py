@@ -18,12 +18,15 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 from aistratus.cloud import Cloud
-from aistratus.core.errors import Failure
+from aistratus.core.errors import Failure, error_message
 from aistratus.core.graph import Stack
+from aistratus.costs import tags
 from aistratus.explain import explain
 from aistratus.node.resize import gpu_quota, quota_page
 from aistratus.permissions import Asked, asked
 from aistratus.policies import Names
+from aistratus.resources import budgets
+from aistratus.resources.calls import unless_gone
 from aistratus.settings import REGION_ELSEWHERE, Settings
 
 SKEW_TOLERATED_S: Final = 60
@@ -277,6 +280,35 @@ def _quota(aws: Cloud, service: str, code: str) -> float:
     return value
 
 
+# --- money ------------------------------------------------------------------------------------------------------------
+
+
+def check_cost_tags(patient: Patient) -> Finding:
+    """Does AWS count what the env costs?
+
+    Its budget tells for nothing if it ever counted something. Only where it hasn't, Cost Explorer is asked, which
+    may cost a cent: AWS bills each of its requests. Source: "AWS Cost Explorer pricing".
+    """
+    from botocore.exceptions import ClientError
+
+    aws, check = patient.cloud, "cost tags"
+    named = {"AccountId": aws.account, "BudgetName": aws.name("monthly")}
+    budget = unless_gone(budgets.GONE, aws.budgets.describe_budget, **named)
+    if budget is None:
+        return Finding(check, "ok", "there is no budget yet that would count by them")
+    if (usd := budgets.counted_usd(budget["Budget"])) > 0:
+        return Finding(check, "ok", f"AWS counts by them: ${usd:.2f} this month")
+    try:
+        answer = aws.ce.list_cost_allocation_tags(TagKeys=list(tags.TAGS), Type="UserDefined")
+    except ClientError as error:
+        if tags.NOT_THE_PAYER not in error_message(error):
+            raise
+        what = "nothing counted this month, and only the organisation's management account knows whether it could be"
+        return Finding(check, "warn", what, tags.BY_THE_PAYER)
+    found = tags.standing(answer["CostAllocationTags"])
+    return Finding(check, "warn" if found.todo else "ok", found.what, found.todo)
+
+
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 OF_ACCOUNT: Final[Mapping[str, Callable[[Patient], Finding]]] = {
@@ -286,6 +318,7 @@ OF_ACCOUNT: Final[Mapping[str, Callable[[Patient], Finding]]] = {
     "gpu quota": check_gpu_quota,
     "vpc quota": check_vpc_quota,
     "address quota": check_address_quota,
+    "cost tags": check_cost_tags,
 }
 
 

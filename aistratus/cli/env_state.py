@@ -41,6 +41,9 @@ def describe(session: Session) -> dict[str, Any]:
         return nothing_there(session.settings.env)
     node = _node(session, planned, aws)
     queue = _queue(session, planned)
+    todo = {key: have.todo for key, have in found.items() if have.todo}
+    if "budget" in found and (uncounted := _uncounted(aws)):
+        todo["budget"] = uncounted
     return {
         "env": session.settings.env,
         "state": _state(planned, node, queue),
@@ -53,11 +56,23 @@ def describe(session: Session) -> dict[str, Any]:
                 "kind": change.resource.kind,
                 "id": change.found.id if change.found else None,
                 "health": _health(change.action, change.found.health if change.found else "absent"),
-                **({"todo": change.found.todo} if change.found and change.found.todo else {}),
+                **({"todo": todo[change.key]} if change.key in todo else {}),
             }
             for change in planned.changes
         ],
     }
+
+
+def _uncounted(aws: Cloud) -> str:
+    """What to say where AWS's own budget counts nothing though the env has cost something; one look at the table."""
+    from aistratus.costs.tags import behind
+    from aistratus.node.resize import table_item
+    from aistratus.resources.budgets import counted_usd, listed_budget
+
+    budget = listed_budget(aws, "monthly")
+    if budget is None or counted_usd(budget) > 0:
+        return ""
+    return behind(table_item(aws, wire.METER_PK), f"{datetime.now(UTC):%Y-%m}")
 
 
 def nothing_there(env: str) -> dict[str, Any]:

@@ -209,7 +209,7 @@ def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> 
     if why := _why(document):
         console.print(why, markup=False)
     for resource in document["resources"]:
-        if resource["health"] != "ok":
+        if resource["health"] != "ok" or "todo" in resource:
             todo = f"; {resource['todo']}" if "todo" in resource else ""
             console.print(f"  {resource['key']} ({resource['kind']}): {resource['health']}{todo}", markup=False)
     console.print(show.many(len(document["resources"])))

@@ -82,7 +82,7 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
     "logs": frozenset({"logs:FilterLogEvents"}),
     "doctor": frozenset(
         {"iam:ListAccountAliases", "iam:GetRole", "iam:SimulatePrincipalPolicy", "service-quotas:GetServiceQuota",
-         "ec2:DescribeVpcs", "ec2:DescribeAddresses"}
+         "ec2:DescribeVpcs", "ec2:DescribeAddresses", "budgets:DescribeBudget", "ce:ListCostAllocationTags"}
     ),
 }  # fmt: skip
 """What single commands do that don't look at the whole stack."""

@@ -82,7 +82,7 @@ WATCH: Table = {
     ),
     **same("budgets", t.BUDGET, "ResourceARN", "ListTagsForResource TagResource"),
     # Cost Explorer has no resource level for its answers, the price list none at all.
-    **listing("ce", "GetCostAndUsage"),
+    **listing("ce", "GetCostAndUsage ListCostAllocationTags"),
     **listing("pricing", "GetProducts"),
     **listing("events", "ListRules"),
     **same("events", t.RULE, "Rule", "PutTargets RemoveTargets ListTargetsByRule"),

@@ -270,6 +270,16 @@ def _decoded(want: Budget, budget: Mapping[str, Any], notices: Mapping[str, Subs
     )
 
 
+def counted_usd(budget: Mapping[str, Any]) -> float:
+    """What AWS has counted in this period so far, of a budget as AWS describes it."""
+    return float(budget.get("CalculatedSpend", {}).get("ActualSpend", {}).get("Amount", 0))
+
+
+def listed_budget(aws: Cloud, name: str) -> Mapping[str, Any] | None:
+    """The env's budget of this name (without the env's prefix) from the shared list; `None` if there is none."""
+    return _budgets(aws).get(aws.name(name))
+
+
 def _health(budget: Mapping[str, Any]) -> str:
     """`ok`, or why AWS can't work it out: `filter_invalid` and the like."""
     health = budget.get("HealthStatus", {})

@@ -56,7 +56,7 @@ def test_everything_is_in_order_on_the_embedded_cloud(somebody: Person) -> None:
     assert said.code == 0 and said.document["ok"]
     assert {check for check, one in found.items() if one["state"] != "ok"} <= {"ssm plugin"}
     assert {"versions", "settings", "region", "clock", "model", "identity", "account", "permissions", "gpu quota",
-            "vpc quota", "address quota"} <= found.keys()  # fmt: skip
+            "vpc quota", "address quota", "cost tags"} <= found.keys()  # fmt: skip
 
 
 def test_whoever_may_nothing_is_told_what_is_missing(endpoint: str, somebody: Person) -> None:

@@ -42,7 +42,7 @@ WITHOUT_RESOURCE_LEVEL = {
     # Run Command's commands are no resources of IAM's; only sending one names a document and an instance.
     "ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands",
     # What things cost, in one account or for everybody, and what CloudWatch has counted.
-    "ce:GetCostAndUsage", "cloudwatch:GetMetricStatistics", "pricing:GetProducts",
+    "ce:GetCostAndUsage", "ce:ListCostAllocationTags", "cloudwatch:GetMetricStatistics", "pricing:GetProducts",
     # Names a resource type, but is asked for all connections at once, so that no ARN would match.
     "codeconnections:ListConnections",
     # Knows topics, but the request names only the subscription, which is no resource of IAM's.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from aistratus.local.shim import (
     apigatewayv2,
     budgets,
+    ce,
     cloudwatch,
     codebuild,
     codeconnections,
@@ -37,7 +38,7 @@ def install(cloud: Cloud) -> None:
     """Mends moto. Called once in a process, before the first request."""
     _remember_method_names()
     for service in (
-        apigatewayv2, budgets, cloudwatch, codebuild, codeconnections, cognito, dynamodb, ec2, iam, lambda_, logs,
+        apigatewayv2, budgets, ce, cloudwatch, codebuild, codeconnections, cognito, dynamodb, ec2, iam, lambda_, logs,
         pricing, quotas, s3, scheduler, secretsmanager, sns, sqs, ssm, tagging,
     ):  # fmt: skip
         service.mend(cloud)
