@@ -1,8 +1,9 @@
 """What the env's one dashboard shows: pure data, made of other resources' outputs.
 
-The widgets name about fifteen metrics. Of them two are our own and may cost something (see `resources/metric_filters`):
-the tokens a second, drawn from the worker's log, and the starts of the node, which the router emits (also for all envs
-together, which no widget shows). The others AWS publishes for nothing.
+The widgets name about fifteen metrics. Of them three are our own and may cost something (see
+`resources/metric_filters`): the tokens a second, drawn from the worker's log, the starts of the node, which the router
+emits (also for all envs together, which no widget shows), and what the month has cost, which the guard emits while the
+node runs and otherwise four times a day. The others AWS publishes for nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ OWN_NAMESPACE: Final = "Aistratus"
 """Where the router's metrics are (`router/node_start.py`)."""
 STARTS: Final = "EC2Starts"
 TOKENS: Final = "TokensPerSecond"
+SPEND: Final = "SpendUSD"
+"""What the guard has metered this month (`functions/metering.py`)."""
 
 Json = dict[str, Any]
 Row = list[Any]
@@ -81,6 +84,12 @@ def dashboard(watched: Watched) -> Json:
             watched.region,
             [[OWN_NAMESPACE, STARTS, "Env", watched.env, "Reason", "ColdBoot", {"label": STARTS}]],
             stat="Sum",
+        ),
+        _graph(
+            "Spend this month, USD (metered at list prices)",
+            watched.region,
+            [[OWN_NAMESPACE, SPEND, "Env", watched.env, {"label": watched.env}]],
+            stat="Maximum",
         ),
         _graph(
             "Spend of the account this month, USD (needs billing alerts)",

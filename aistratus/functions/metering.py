@@ -67,6 +67,30 @@ class Metered:
         }
 
 
+SPEND_EVERY_H: Final = 6
+"""A metric is paid for by the hours that have data. While nothing runs, little changes."""
+LOOK_S: Final = 480
+"""The guard surely looks once in this time, even if one look of four minutes is late."""
+
+
+def metric(found: Metered, env: str, *, running: bool) -> dict[str, Any] | None:
+    """The metric `SpendUSD` for the dashboard, in the embedded metric format: Lambda's logs turn the line into it.
+
+    `None` where this look has none to tell: nothing runs and the last one is fresh, or something has no known price.
+    Source: CloudWatch user guide, "Embedded metric format specification".
+    """
+    due = found.at_ms // 1000 % (SPEND_EVERY_H * 3600) < LOOK_S
+    if found.unknown or not (running or due):
+        return None
+    described = {"Namespace": "Aistratus", "Dimensions": [["Env"]], "Metrics": [{"Name": "SpendUSD", "Unit": "None"}]}
+    return {
+        "_aws": {"Timestamp": found.at_ms, "CloudWatchMetrics": [described]},
+        "event": "spend",
+        "Env": env,
+        "SpendUSD": round(found.month_usd, 4),
+    }
+
+
 def measure(dynamodb: Any, table: str, running: Iterable[Mapping[str, Any]], at_s: float, kill_usd: float) -> Metered:
     """Computes the month's cost and records it in the jobs table.
 

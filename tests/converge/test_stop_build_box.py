@@ -272,6 +272,7 @@ def test_within_five_minutes_of_crossing_the_line_everything_is_stopped_while_aw
     assert stopped(lines) == {mine}
     (metered,) = [line for line in lines if line["event"] == "metered"]
     assert 24.68 <= metered["month_usd"] <= 24.68 + 240 * 5 / 60
+    assert [line["SpendUSD"] for line in lines if line["event"] == "spend"] == [round(metered["month_usd"], 4)]
     site.until(lambda: site.states([mine]) == {"stopped"})
     assert site.mark()["limit_usd"] == 24.68
     items = [wire.unpack(item) for item in site.aws.dynamodb.scan(TableName=site.aws.name("jobs"))["Items"]]
