@@ -288,16 +288,10 @@ def deploy(names: Names, *, function: str, log_group: str, connection: Any) -> D
     router = names.function(function)
     return document(
         allow(["logs:CreateLogStream", "logs:PutLogEvents"], names.log_group(log_group)),
-        # Connections have had two names, and AWS asks for the one that the connection was made under.
+        # CodeBuild asks for all three when the project is made, and again when it fetches the source. Source: CodeBuild
+        # user guide, "GitHub App connections"; aws-cdk issue 38504, which has UseConnection besides.
         allow(
-            [
-                "codeconnections:GetConnection",
-                "codeconnections:GetConnectionToken",
-                "codeconnections:UseConnection",
-                "codestar-connections:GetConnection",
-                "codestar-connections:GetConnectionToken",
-                "codestar-connections:UseConnection",
-            ],
+            [f"{_service(connection)}:{verb}" for verb in ("GetConnection", "GetConnectionToken", "UseConnection")],
             connection,
         ),
         allow(
@@ -311,6 +305,16 @@ def deploy(names: Names, *, function: str, log_group: str, connection: Any) -> D
             f"{router}:*",
         ),
     )
+
+
+def _service(connection: Any) -> str:
+    """The service that IAM knows a connection by: of its two names the one in the ARN, the new one for what `up` makes.
+
+    Source: Developer Tools console user guide, "Identity and access management": "the service prefix needs to match
+    that of the resource", and what is created under the new prefix has it in its ARN.
+    """
+    old = isinstance(connection, str) and ":codestar-connections:" in connection
+    return "codestar-connections" if old else "codeconnections"
 
 
 def build_runner(names: Names, *, repository: str, bucket: str, log_group: str) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,17 +48,43 @@ def policy(
     options: Options = context.obj
     session = open_session(options, start=True)
     document = operator(session.names, session.stack, command=command)
+    console = show.people(options)
+    console.stderr = True
+    for sentence in overlaps(session.settings.env, _envs_of_file(options)):
+        console.print(sentence, markup=False)
     if into is not None:
         _write(session, options, parts(document), into, command)
         return
     print(json.dumps(document, indent=2))
     length = size(document)
     if length > MANAGED_POLICY_CHARACTERS:
-        console = show.people(options)
-        console.stderr = True
         console.print(
             f"{length} characters, and a managed policy takes {MANAGED_POLICY_CHARACTERS}: --into FOLDER splits it"
         )
+
+
+def overlaps(env: str, others: Iterable[str]) -> list[str]:
+    """Where a policy reaches beyond its env: IAM's patterns tell envs apart by how their names begin, and no better.
+
+    Args:
+        others: further envs that are known.
+    """
+    said = []
+    if beside := sorted(other for other in others if other.startswith(f"{env}-")):
+        said.append(f"this policy also covers {', '.join(beside)}, whose names begin with {env}-; rename them or {env}")
+    if "-" in env:
+        shorter = env.rpartition("-")[0]
+        said.append(f"the policy of an env {shorter}, if there is one in this account, also covers {env}")
+    return said
+
+
+def _envs_of_file(options: Options) -> list[str]:
+    import os
+
+    from aistratus.settings_file import find_file, read_file
+
+    tables = read_file(find_file(options.config, os.environ, Path.cwd()))[1]
+    return list(tables.get("envs", {}))
 
 
 def _write(session: Session, options: Options, documents: list[Document], folder: Path, command: str | None) -> None:

@@ -326,25 +326,52 @@ def _logs(group: str) -> list[Need]:
     return [Need(f"logs:{verb}", stream) for verb in ("CreateLogStream", "PutLogEvents")]
 
 
+PUSHING = (
+    "BatchCheckLayerAvailability", "CompleteLayerUpload", "InitiateLayerUpload", "PutImage", "UploadLayerPart",
+)  # fmt: skip
+PULLING = ("BatchGetImage", "GetDownloadUrlForLayer")
+
+AGENT = tuple(
+    Need(f"{service}:{verb}", "*")
+    for service, verbs in (
+        ("ssm", "UpdateInstanceInformation"),
+        ("ssmmessages", "CreateControlChannel CreateDataChannel OpenControlChannel OpenDataChannel"),
+        ("ec2messages", "AcknowledgeMessage DeleteMessage FailMessage GetEndpoint GetMessages SendReply"),
+    )
+    for verb in verbs.split()
+)
+"""The SSM agent's protocol: Systems Manager user guide, "ec2messages, ssmmessages, and other API operations"."""
+
+
 def _delivery(project: str, connection: str) -> dict[str, list[Need]]:
-    """What AWS and foreign programs do with the roles of delivery, written by hand: nothing here runs them.
+    """What AWS and foreign programs do with the roles of delivery, after their documentation: nothing here runs them.
 
     That is CodeBuild itself (its log, the source), the AWS command line in `deploy.yml`, Docker and the agent on the
     machine that builds images. What is ours, `python -m aistratus.deploy` and `env export`, is recorded in `_deliver`.
+    A build leaves no artifact, report or cache, fetches no image of the account's, and runs in no VPC, so that nothing
+    else of what CodeBuild's service role may need is needed here; its log group is there already.
+
+    Sources: CodeBuild user guide, "Allow CodeBuild to interact with other AWS services" and "GitHub App connections";
+    aws-cdk issue 38504 and pull request 37522 (UseConnection), pull request 12213 (a project with a log group of its
+    own is granted CreateLogStream and PutLogEvents); ECR user guide, "IAM permissions for pushing an image" and
+    "Private registry authentication", and for layers and bases that are pulled, "Example 2: Pull".
     """
     pull_and_push = NAMES.arn("ecr", f"repository/{NAMES.prefix}builder")
     output = f"arn:aws:s3:::{NAMES.prefix}data-{NAMES.account}-{REGION}/run-command/1/stdout"
     return {
         "deploy_role": [
             *_logs(f"/aws/codebuild/{project}"),
-            Need("codeconnections:GetConnectionToken", connection),
+            *(
+                Need(f"codeconnections:{verb}", connection)
+                for verb in ("GetConnection", "GetConnectionToken", "UseConnection")
+            ),
         ],
         "build_runner_role": [
             *_logs(f"/tinyllama/{ENV}/build-runner"),
             Need("ecr:GetAuthorizationToken", "*"),
-            Need("ecr:PutImage", pull_and_push),
+            *(Need(f"ecr:{verb}", pull_and_push) for verb in (*PUSHING, *PULLING)),
             Need("s3:PutObject", output),
-            Need("ssm:UpdateInstanceInformation", "*"),
+            *AGENT,
         ],
         "github_role": [
             Need("codebuild:StartBuild", NAMES.arn("codebuild", f"project/{project}")),
@@ -364,11 +391,10 @@ def _platform(endpoint: str) -> dict[str, list[Need]]:
         found[_who(target["RoleArn"])] = [Need("lambda:InvokeFunction", target["Arn"])]
     # `bootstrap.sh` keeps a model in the bucket that it had to fetch from its public address.
     kept = Need("s3:PutObject", f"arn:aws:s3:::{NAMES.prefix}data-{NAMES.account}-{REGION}/models/1.gguf")
-    agent = [Need("ssm:UpdateInstanceInformation", "*"), Need("ssmmessages:OpenControlChannel", "*")]
     for project in client(endpoint, "codebuild").list_projects()["projects"]:
         (connection,) = client(endpoint, "codeconnections").list_connections()["Connections"]
         found |= _delivery(project, connection["ConnectionArn"])
-    return {**found, "node_role": [*_logs(f"/tinyllama/{ENV}/node"), kept, *agent]}
+    return {**found, "node_role": [*_logs(f"/tinyllama/{ENV}/node"), kept, *AGENT]}
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------
@@ -496,12 +522,6 @@ action which the code doesn't make, and none on resources that its own checks do
 `tests/unit/test_permissions.py`.
 """
 
-MESSAGES = {
-    *_named("ssmmessages", "CreateControlChannel CreateDataChannel OpenControlChannel OpenDataChannel"),
-    *_named("ec2messages", "AcknowledgeMessage DeleteMessage FailMessage GetEndpoint GetMessages SendReply"),
-}  # fmt: skip
-"""The SSM agent's own protocol."""
-
 NOT_SEEN: Mapping[str, set[str]] = {
     "up": REPAIRS,
     "down": REPAIRS,
@@ -521,15 +541,8 @@ NOT_SEEN: Mapping[str, set[str]] = {
     "model": _named("s3", "AbortMultipartUpload"),
     # The caller is a user here, not a role.
     "doctor": _named("iam", "GetRole"),
-    # What a node does after a failure, and the agents that AWS has on it.
-    "node_role": MESSAGES | _named("sqs", "ChangeMessageVisibility GetQueueAttributes") | _named("dynamodb", "GetItem"),
-    # A stopped build and a connection of either name; see `policies.py`.
-    "deploy_role": _named("codeconnections", "GetConnection UseConnection")
-    | _named("codestar-connections", "GetConnection GetConnectionToken UseConnection"),
-    # No machine builds images here; what Docker calls is in the ECR user guide, "IAM permissions for pushing an image".
-    "build_runner_role": MESSAGES
-    | _named("ecr", "BatchCheckLayerAvailability BatchGetImage CompleteLayerUpload GetDownloadUrlForLayer "
-             "InitiateLayerUpload UploadLayerPart"),
+    # What a node does after a failure.
+    "node_role": _named("sqs", "ChangeMessageVisibility GetQueueAttributes") | _named("dynamodb", "GetItem"),
     # No change of type is left to it in this life; `tests/converge/test_stop_build_box.py` has one.
     "stop_build_box_role": _named("lambda", "InvokeFunction"),
     # A prompt that can't be queued is taken back.

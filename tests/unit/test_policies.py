@@ -159,6 +159,16 @@ def test_the_router_reads_one_secret_whatever_aws_puts_behind_its_name() -> None
         assert not reads(other)
 
 
+def test_a_connection_of_the_services_first_name_is_used_under_that_name() -> None:
+    old = CONNECTION.replace("codeconnections", "codestar-connections")
+    (statement,) = (
+        one
+        for one in policies.deploy(NAMES, function="router", log_group="/l", connection=old)["Statement"]
+        if one["Resource"] == [old]
+    )
+    assert {action.partition(":")[0] for action in statement["Action"]} == {"codestar-connections"}
+
+
 def test_only_the_named_service_may_assume_a_role() -> None:
     statement = policies.trust("lambda.amazonaws.com")["Statement"][0]
     assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
