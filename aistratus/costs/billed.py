@@ -1,7 +1,8 @@
-"""What AWS has billed, from an answer of Cost Explorer, and why it isn't what was metered, service by service.
+"""AWS's bill, from Cost Explorer's answer, and why it differs from the metered cost, service by service.
 
-Cost Explorer is about a day behind, and each call costs $0.01. It counts what carries our tags, once they are activated
-as cost allocation tags. Source: Cost Management user guide, "Analyzing your costs and usage with Cost Explorer".
+Cost Explorer is about a day behind, and each call costs $0.01. It counts resources with our tags, once the tags are
+activated as cost allocation tags.
+Source: Cost Management user guide, "Analyzing your costs and usage with Cost Explorer".
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ SERVICES: Final[Mapping[str, str]] = {
     "NatGateway": EC2_OTHER,
     "ElasticIp": VPC,
 }
-"""What Cost Explorer calls the service on whose bill a kind of resource stands."""
+"""Cost Explorer's name of the service that bills a kind of resource."""
 FREE: Final = frozenset({"AmazonCloudWatch", "AWS Lambda"})
-"""Services of which AWS gives away enough each month for a stack of this size."""
+"""Services whose monthly free allowance covers a stack of this size."""
 
 
 @dataclass(frozen=True)
 class Billed:
-    """USD by service, for a time of whole days (UTC), as AWS had it at `asked_ms`."""
+    """USD by service, for a period of whole days (UTC), as AWS reported it at `asked_ms`."""
 
     services: Mapping[str, Decimal]
     since: date
@@ -47,7 +48,7 @@ class Billed:
         return sum(self.services.values(), NOTHING)
 
     def document(self) -> dict[str, Any]:
-        """As it is cached."""
+        """The form in which it is cached."""
         return {
             "services": {name: str(usd) for name, usd in self.services.items()},
             "since": self.since.isoformat(),
@@ -71,7 +72,7 @@ class Billed:
 
 
 def question(env: str, since: date, until: date) -> dict[str, Any]:
-    """GetCostAndUsage's parameters: this env's cost by service. `until` isn't part of the time.
+    """GetCostAndUsage's parameters: this env's cost by service. `until` is exclusive.
 
     Source: Cost Explorer API reference, GetCostAndUsage.
     """
@@ -96,7 +97,7 @@ def answered(answers: Iterable[Mapping[str, Any]], since: date, until: date, ask
 
 @dataclass(frozen=True)
 class Gap:
-    """One service: what was metered, what was billed, and why they differ."""
+    """One service: metered, billed, and why the two differ."""
 
     service: str
     metered: Decimal
@@ -105,7 +106,7 @@ class Gap:
 
 
 def gaps(metered: Mapping[str, Decimal], kinds: Mapping[str, str], billed: Billed) -> list[Gap]:
-    """Line by line, of the same time.
+    """The services, compared over the same period.
 
     Args:
         metered: USD by what they were spent on.
@@ -120,7 +121,7 @@ def gaps(metered: Mapping[str, Decimal], kinds: Mapping[str, str], billed: Bille
 
 
 def service_of(what: str, kinds: Mapping[str, str]) -> str:
-    """On which service's bill a metered line stands."""
+    """The service that bills a metered line."""
     if what.startswith("machine "):
         return EC2
     known = {"volume": EC2_OTHER, meter.CREDITS: EC2_OTHER, meter.ADDRESS: VPC}

@@ -1,8 +1,8 @@
-"""What a declared resource costs: a price a month while idle, and a price for each hour in which the node runs.
+"""What a declared resource costs: per month while idle, and per hour while the node runs.
 
-Prices are AWS's list prices without tax. What AWS gives away each month for good is left on the bill, because it
-belongs to the whole account and may be used up elsewhere; `given_away` tells what it would take off. What is unknown is
-`None`, and makes every sum that it belongs to unknown.
+Prices are AWS's list prices without tax. AWS's permanent free allowances aren't subtracted, because they belong to the
+whole account and may be used up elsewhere; `given_away` computes what they would save. An unknown price is `None`, and
+makes every sum that it belongs to unknown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ UNKNOWN = Cost(None, None, "unknown")
 
 
 def cost(resource: Resource, prices: PriceList, region: str) -> Cost:
-    """What one resource costs in a region."""
+    """The cost of one resource in a region."""
     uses = takes(resource)
     if uses is None:
         return UNKNOWN
@@ -51,14 +51,14 @@ def cost(resource: Resource, prices: PriceList, region: str) -> Cost:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """All of them together; unknown as soon as one of them is."""
+    """The sum; unknown if one of them is."""
     costs = list(costs)
     idle, active = _sum(cost.idle_month for cost in costs), _sum(cost.active_hour for cost in costs)
     return Cost(idle, active, "unknown" if idle is None or active is None else "priced")
 
 
 def given_away(resources: Iterable[Resource], prices: PriceList, region: str) -> dict[Item, Decimal]:
-    """USD of an idle month that AWS wouldn't ask for in an account in which nothing else runs, by what it is for."""
+    """USD of an idle month that the free allowances save in an account in which nothing else runs, by price item."""
     used: dict[Item, Decimal] = defaultdict(Decimal)
     for resource in resources:
         for use in takes(resource) or ():
@@ -72,10 +72,10 @@ def given_away(resources: Iterable[Resource], prices: PriceList, region: str) ->
 
 
 def as_it_is(declared: Resource, found: Resource) -> Resource:
-    """The declaration with what was found in fields that only count when the resource is made, or may be larger.
+    """The declaration with the found values of fields that only matter when the resource is created, or may be larger.
 
-    A node's shape is such a field: it changes in operation, and an hour costs what the shape costs that it has now. Its
-    volume may be larger than declared, because it can't shrink, and is paid for as it is.
+    The node's type is such a field: it changes in operation, and an hour costs what the current type costs. Its volume
+    may be larger than declared, because it can't shrink, and is billed at its real size.
     """
     real: dict[str, Any] = {}
     for entry in dataclasses.fields(declared):
@@ -88,9 +88,9 @@ def as_it_is(declared: Resource, found: Resource) -> Resource:
 
 
 def with_fields(declared: Resource, found: Resource, names: Collection[str]) -> Resource:
-    """The declaration as it would read if these fields were as they were found; what couldn't be read stays.
+    """The declaration with the found values of these fields; a field that couldn't be read keeps its declared value.
 
-    References stay references wherever they can, because prices look at what they lead to.
+    References stay references where possible, because prices depend on what they refer to.
     """
     known = {entry.name for entry in dataclasses.fields(declared)}
     real: dict[str, Any] = {

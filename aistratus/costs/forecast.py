@@ -1,8 +1,8 @@
-"""What a month will have cost by its end, from what its days have cost so far, and between which bounds.
+"""Forecasts a month's cost, with a range, from the cost of its days so far.
 
-What stands goes on costing what it costs. What the node costs differs from day to day: the mean of the last days is
-taken for those that are left, and their spread for the range, in which the end lies four times out of five if days are
-as different as they were. Below what is spent and stands there is no end.
+Standing costs continue as they are. The node's cost varies from day to day: the mean of the latest days is taken for
+each day that is left, and their standard deviation for the range, which holds in four of five cases if the days vary as
+before. The range never goes below what is spent and what stands.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from aistratus.costs.spans import Span
 
 DAY_MS: Final = 86_400_000
 DAYS: Final = 14
-"""So many days back are looked at."""
+"""The number of past days that count."""
 FOUR_OF_FIVE: Final = Decimal("1.2816")
-"""Of a normal distribution, 80 % lie within so many standard deviations."""
+"""80 % of a normal distribution lie within this many standard deviations."""
 FEW: Final = 3
-"""Of fewer days than this nothing can be told but a guess: the range is then up to three times the mean."""
+"""With fewer days than this the range is a guess: up to three times the mean."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """USD by the end of the month: expected, and the range; `days`: from so many days' pattern."""
+    """USD by the end of the month: expected, and the range; `days`: the number of past days it is based on."""
 
     usd: Decimal
     low: Decimal
@@ -36,7 +36,7 @@ class Forecast:
 
 
 def forecast(spans: Sequence[Span], tariff: Tariff, now_ms: int, known_ms: int) -> Forecast:
-    """The UTC month's end as it looks now.
+    """The forecast for the current UTC month.
 
     Args:
         known_ms: the first moment that anything is known of.
@@ -63,7 +63,7 @@ def forecast(spans: Sequence[Span], tariff: Tariff, now_ms: int, known_ms: int) 
 
 
 def _addresses(tariff: Tariff) -> tuple[meter.Standing, ...]:
-    """What stands, without what it costs: the address is paid for with the node."""
+    """The standings without their costs: they are kept because the node's address is priced by them."""
     key = {"": meter.Line()}
     return tuple(replace(one, lines=key if one.lines else {}) for one in tariff.standings)
 

@@ -1,12 +1,12 @@
-"""What something has cost, from when it ran and what it costs: pure, to the second.
+"""Meters costs from what ran, and when, and its prices: pure, to the second.
 
-A span costs the hour of its machine and of its address, at least a minute of them, and of a burstable type what its
-model worked beyond the type's baseline. What stands (volume, secret, alarms, rules) costs by the hour or by the
-calendar month, which AWS counts in UTC, as it does its budgets. EC2 bills neither the seconds in which an instance is
-`pending` nor those in which it stops; the former are counted here, as nobody records their end. Sources: EC2 user
+A span costs the hourly price of its machine and of its public address, for at least a minute; a burstable type also
+costs the CPU credits that its model used beyond the type's baseline. Standing costs (volume, secret, alarms, rules) are
+hourly or by calendar month, in UTC, as AWS bills and budgets. EC2 bills neither the seconds in which an instance is
+`pending` nor those in which it stops; the former are counted here, because nothing records their end. Sources: EC2 user
 guide, "Instance lifecycle"; EC2 API reference, StartInstances (a minute at least).
 
-It ships with the functions, so that the guard counts as the command line does: standard library and `spans` only.
+It ships with the functions, so that the guard meters with the same code: standard library and `spans` only.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, Final
 from aistratus.costs.spans import Span
 
 LEAST_MS: Final = 60_000
-"""EC2 bills a minute for each start at least."""
+"""EC2 bills at least a minute for each start."""
 HOUR_MS: Final = 3_600_000
 KEPT_STANDINGS: Final = 100
-"""Older changes of what stood are forgotten, as DynamoDB takes 400 KB an item."""
+"""Older changes of the standing costs are dropped, because a DynamoDB item holds at most 400 KB."""
 
 ADDRESS: Final = "address"
 CREDITS: Final = "CPU credits"
@@ -32,7 +32,7 @@ NOTHING: Final = Decimal(0)
 
 
 def of_last_month(last: Mapping[str, Any], month: str, usd: float) -> bool:
-    """Is what a budget says still the last month's figure? AWS works it out up to three times a day.
+    """Whether a budget still reports the last month's figure. AWS computes it up to three times a day.
 
     A month begins at nothing, so a figure that isn't below the one that was told last can't be trusted on its first
     day. The budget's `LastUpdatedTime` doesn't tell: it is when we have changed it. Source: Budgets API reference,
@@ -47,7 +47,7 @@ def of_last_month(last: Mapping[str, Any], month: str, usd: float) -> bool:
 
 @dataclass(frozen=True)
 class Line:
-    """What one thing costs as long as it stands, in USD without tax: a calendar month, and an hour; `None`: unknown."""
+    """One resource's standing cost in USD without tax, per calendar month and per hour; `None`: unknown."""
 
     month: Decimal | None = NOTHING
     hour: Decimal | None = NOTHING
@@ -55,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Standing:
-    """What stood from a moment on, by resource key; nothing after it was taken down.
+    """The standing costs from a time on, by resource key; empty after `down`.
 
     address_hour: what an hour costs of the public address that a running node has; 0 where it has none.
     """
@@ -67,7 +67,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Burst:
-    """What an hour costs (USD) in which a burstable machine computes with all it has, and what each hour is free of it.
+    """A burstable type: the credits' price (USD) of an hour at full load, and what each hour includes for free.
 
     Above a type's baseline AWS takes money for surplus credits, which are settled at the latest when it stops.
     Source: EC2 user guide, "Unlimited mode for burstable performance instances".
@@ -79,7 +79,7 @@ class Burst:
 
 @dataclass(frozen=True)
 class Tariff:
-    """What stood when, what an hour of each type of machine costs (USD), and what burstable types cost beyond that."""
+    """Standing costs over time, each instance type's hourly price (USD), and burstable types' credits."""
 
     standings: tuple[Standing, ...] = ()
     hours: Mapping[str, Decimal] = field(default_factory=dict)
@@ -87,17 +87,17 @@ class Tariff:
 
     @property
     def now(self) -> Standing | None:
-        """What stands now; `None` if nobody ever wrote it down."""
+        """The current standing costs; `None` if none were ever recorded."""
         return self.standings[-1] if self.standings else None
 
     def changed(self, standing: Standing) -> Tariff:
-        """The same with another change of what stands; unchanged if it is none."""
+        """The tariff with new standing costs; the same if they haven't changed."""
         if (now := self.now) is not None and (now.lines, now.address_hour) == (standing.lines, standing.address_hour):
             return self
         return replace(self, standings=(*self.standings, standing)[-KEPT_STANDINGS:])
 
     def document(self) -> dict[str, Any]:
-        """As it lies in the jobs table: amounts as text, since DynamoDB's numbers come back as floats."""
+        """The form in the jobs table: amounts as text, because numbers would come back as floats."""
         return {
             "hours": {kind: str(usd) for kind, usd in self.hours.items()},
             "bursts": {kind: [str(one.busy_hour), str(one.baseline_hour)] for kind, one in self.bursts.items()},
@@ -113,7 +113,7 @@ class Tariff:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Tariff:
-        """From `document`; nothing where there is none."""
+        """Reads `document`'s form; an empty tariff from an empty item."""
         standings = tuple(
             Standing(
                 since_ms=int(one["since_ms"]),
@@ -137,7 +137,7 @@ def _number(text: str) -> Decimal | None:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Something that costs evenly from one moment to another: so much an hour, and so much a calendar month.
+    """A constant cost from one time to another, per hour and per calendar month.
 
     on: it goes on costing.
     """
@@ -149,7 +149,7 @@ class Stretch:
     on: bool = False
 
     def usd(self, begin_ms: int, end_ms: int) -> Decimal | None:
-        """What it costs of this time; `None` if a price is unknown."""
+        """Its cost within this period; `None` if a price is unknown."""
         begin, end = max(begin_ms, self.begin_ms), min(end_ms, self.end_ms)
         if begin >= end:
             return NOTHING
@@ -163,19 +163,19 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Bill:
-    """USD by what they were spent on, and what has no known price."""
+    """USD by item, and the items without a known price."""
 
     lines: Mapping[str, Decimal]
     unknown: frozenset[str] = frozenset()
 
     @property
     def usd(self) -> Decimal:
-        """All that is known."""
+        """The sum of the known amounts."""
         return sum(self.lines.values(), NOTHING)
 
 
 def stretches(found: Iterable[Span], tariff: Tariff, now_ms: int) -> list[Stretch]:
-    """What these spans and what stood cost, until now."""
+    """The costs of these spans and of what stood, until now."""
     made = []
     for span in found:
         end = max(span.end_ms, span.begin_ms + LEAST_MS)
@@ -195,7 +195,7 @@ def stretches(found: Iterable[Span], tariff: Tariff, now_ms: int) -> list[Stretc
 
 
 def _surplus(span: Span, tariff: Tariff) -> Decimal:
-    """What a burstable machine cost beyond its price, if its model worked with all processors; spread over its time."""
+    """A burstable machine's credits, as if its model used all processors; spread over its time."""
     burst = tariff.bursts.get(span.type)
     if burst is None:
         return NOTHING
@@ -204,18 +204,18 @@ def _surplus(span: Span, tariff: Tariff) -> Decimal:
 
 
 def of_node(what: str) -> bool:
-    """Is this line paid for only while a machine runs?"""
+    """Whether this item costs only while a machine runs."""
     return what.startswith("machine ") or what in (ADDRESS, CREDITS)
 
 
 def _at(standings: Sequence[Standing], moment_ms: int) -> Standing | None:
-    """What stood then. A node runs before `up` has ended, and so before anything is written down."""
+    """The standing costs at a time. A node runs before `up` has ended, and so before the first record."""
     earlier = [one for one in standings if one.since_ms <= moment_ms and one.lines]
     return earlier[-1] if earlier else next((one for one in standings if one.lines), None)
 
 
 def bill(made: Iterable[Stretch], begin_ms: int, end_ms: int) -> Bill:
-    """What all of it costs of this time."""
+    """The cost of all of them within this period."""
     lines: dict[str, Decimal] = defaultdict(Decimal)
     unknown = set()
     for stretch in made:
@@ -228,7 +228,7 @@ def bill(made: Iterable[Stretch], begin_ms: int, end_ms: int) -> Bill:
 
 
 def per_hour(made: Iterable[Stretch], now_ms: int) -> Bill:
-    """What the next hour costs if all that is on stays on."""
+    """The cost of the next hour if everything keeps running."""
     on = [replace(stretch, end_ms=now_ms + HOUR_MS) for stretch in made if stretch.on]
     return bill(on, now_ms, now_ms + HOUR_MS)
 
@@ -237,13 +237,13 @@ def per_hour(made: Iterable[Stretch], now_ms: int) -> Bill:
 
 
 def month_of(moment_ms: int) -> tuple[int, int]:
-    """The UTC month of a moment, as its first and its last millisecond plus one."""
+    """The UTC month of a time: its first millisecond, and the next month's."""
     first = datetime.fromtimestamp(moment_ms / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return _ms(first), _ms((first + timedelta(days=32)).replace(day=1))
 
 
 def months(begin_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
-    """The UTC months that this time touches."""
+    """The UTC months that this period touches."""
     month = month_of(begin_ms)
     while month[0] < end_ms:
         yield month
@@ -251,7 +251,7 @@ def months(begin_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
 
 
 def days(begin_ms: int, end_ms: int, zone: tzinfo | None = UTC) -> Iterator[tuple[date, int, int]]:
-    """The days of a time zone (`None`: this machine's), cut to this time; one is 23 or 25 hours long now and then."""
+    """The days of a time zone (`None`: this machine's) within this period; some have 23 or 25 hours."""
     moment = begin_ms
     while moment < end_ms:
         day = datetime.fromtimestamp(moment / 1000, UTC).astimezone(zone).date()
@@ -270,5 +270,5 @@ def _ms(moment: datetime) -> int:
 
 
 def _within(month: tuple[int, int], begin_ms: int, end_ms: int) -> Decimal:
-    """Which part of a month this time is."""
+    """The fraction of a month that this period is."""
     return Decimal(min(end_ms, month[1]) - max(begin_ms, month[0])) / Decimal(month[1] - month[0])

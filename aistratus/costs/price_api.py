@@ -1,8 +1,8 @@
-"""Asks AWS's price list for the prices that are counted by. Asking is free; answers are taken only where they are sure.
+"""Refreshes prices from AWS's price list, which is free. Ambiguous answers are ignored.
 
-Each query narrows the products down by attributes and by the end of their usage type, and must leave one price in the
-unit that is expected; where it doesn't, the price stays as it was, and that is told. Of prices by amount the first tier
-that costs anything counts, as in the list of the package.
+Each query selects products by attributes and by the suffix of their usage type, and must leave one price in the
+expected unit; otherwise the price stays as it was, and that is reported. Of tiered prices the first tier that isn't
+free counts, as in the package's list.
 
 Sources: Price List Query API reference, GetProducts; attributes as the price list has them ("Finding services and
 products using the Price List Query API", AWS Billing user guide).
@@ -21,13 +21,13 @@ from typing import Any, Final
 from aistratus.costs.prices import UNITS, Price
 
 REGIONS: Final = ("us-east-1", "eu-central-1", "ap-south-1")
-"""Where the price list answers. Source: AWS General Reference, "AWS Price List Query API endpoints"."""
+"""Regions with a price list endpoint. Source: AWS General Reference, "AWS Price List Query API endpoints"."""
 SOURCE: Final = "https://api.pricing.us-east-1.amazonaws.com (GetProducts)"
 
 
 @dataclass(frozen=True)
 class Query:
-    """How one price is found.
+    """The query for one price.
 
     code: the service in the price list.
     fields: attributes that must have just these values.
@@ -102,7 +102,7 @@ QUERIES: Final = (
 
 
 def machine(kind: str) -> Query:
-    """An hour of a type of machine, on demand, with Linux."""
+    """An instance type's hour, on demand, with Linux."""
     fields = {
         "instanceType": kind, "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
         "capacitystatus": "Used",
@@ -111,12 +111,12 @@ def machine(kind: str) -> Query:
 
 
 def machine_types(prices: Iterable[Price]) -> set[str]:
-    """The types that a list knows."""
+    """The instance types in a price list."""
     return {price.item for price in prices if price.service == "ec2" and price.unit == "hour"}
 
 
 def ask(client: Any, region: str, kinds: Iterable[str]) -> tuple[list[Price], list[str]]:
-    """What the price list says of a region, and what it didn't say.
+    """The refreshed prices of a region, and those that couldn't be refreshed.
 
     Args:
         client: boto3's client for `pricing`, in one of `REGIONS`.
@@ -143,7 +143,7 @@ def _products(client: Any, query: Query, region: str) -> Iterator[dict[str, Any]
 
 
 def price_of(products: Iterable[Mapping[str, Any]], query: Query) -> Decimal | None:
-    """The one price of these products that the query is about, in USD for one; `None` where it isn't just one."""
+    """The one price that the query leaves, in USD per unit; `None` where it leaves none or several."""
     usage, measured = re.compile(rf"(?:[A-Z0-9]+-)?{query.usage}"), re.compile(query.measured, re.IGNORECASE)
     prices = set()
     for product in products:

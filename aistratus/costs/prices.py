@@ -1,9 +1,9 @@
-"""AWS's list prices as they stand in the package: `prices.csv`, one row a price, each with its source and its date.
+"""AWS's list prices from the package's `prices.csv`: one row per price, each with its source and date.
 
-Prices are USD without tax, on demand, of the first tier that is paid for. What AWS gives away for good each month
-(`free`, per account, shared with whatever else runs there) is stated and never taken off unless somebody asks for it;
-free trials and credits aren't stated at all. A price of 0 is written down with its reason. A price that isn't in the
-list is unknown: `None` where a person looks at a table, `PriceUnknown` where something depends on it, never 0.
+Prices are USD without tax, on demand, of the first tier that isn't free. The permanent monthly free allowance (`free`,
+per account, shared with whatever else runs there) is listed and only subtracted on request; free trials and credits
+aren't listed. A price of 0 is listed with its reason. A price that isn't in the list is unknown: `None` where it is
+shown, `PriceUnknown` where something depends on it, never 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from aistratus.core.errors import Failure
 
 HOURS_A_MONTH = Decimal(730)
-"""A twelfth of a year, as AWS's own calculator counts."""
+"""A twelfth of a year, as in AWS's own calculator."""
 SECONDS_AN_HOUR = Decimal(3600)
 
 UNITS = {
@@ -30,11 +30,11 @@ UNITS = {
     "hundred thousand": Decimal(100_000),
     "million": Decimal(1_000_000),
 }
-"""Units that stand for many; every other unit is one of what it names."""
+"""Units that stand for many; every other unit counts as one."""
 
 
 class PriceUnknown(Failure):
-    """The list has no such price, and something depends on it."""
+    """The list doesn't have a price that something depends on."""
 
     kind = "price"
 
@@ -61,12 +61,12 @@ class Price:
 
     @property
     def each(self) -> Decimal:
-        """USD for one: one request, where the row says `million`."""
+        """USD for a single unit: one request, where the row says `million`."""
         return self.usd / UNITS.get(self.unit, Decimal(1))
 
     @property
     def free_each(self) -> Decimal:
-        """How many single ones are free each month."""
+        """The single units that are free each month."""
         return self.free * UNITS.get(self.unit, Decimal(1))
 
 
@@ -80,7 +80,7 @@ class PriceList:
         }
 
     def get(self, service: str, item: str, region: str) -> Price | None:
-        """The price, or `None` for one that isn't known."""
+        """The price, or `None` if it is unknown."""
         return self._by_place.get((service, item, region))
 
     def require(self, service: str, item: str, region: str) -> Price:
@@ -100,7 +100,7 @@ class PriceList:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a euro is worth, on a day: AWS counts in USD, its prices are shown in EUR.
+    """The exchange rate of a day: AWS bills in USD, and costs are shown in EUR.
 
     Raises:
         Failure: it isn't above zero.
@@ -114,19 +114,19 @@ class Rate:
             raise Failure(f"an exchange rate of {self.usd_per_eur} makes no sense", todo="state USD for one EUR")
 
     def euros(self, usd: Decimal | None) -> Decimal | None:
-        """USD in EUR; what is unknown stays unknown."""
+        """USD in EUR; unknown stays unknown."""
         return None if usd is None else usd / self.usd_per_eur
 
 
 @cache
 def packaged() -> PriceList:
-    """The list that comes with the package."""
+    """The package's list."""
     text = resources.files("aistratus.costs").joinpath("prices.csv").read_text(encoding="utf-8")
     return PriceList(_row(row) for row in csv.DictReader(text.splitlines()))
 
 
 def known() -> PriceList:
-    """The package's list, under what `aistratus cost prices --refresh` has heard since.
+    """The package's list, overridden by what `aistratus cost prices --refresh` has stored.
 
     The price list doesn't say what AWS gives away, which is the same in every region; so that stays the package's.
     """
@@ -142,7 +142,7 @@ def known() -> PriceList:
 
 
 def remember(prices: Iterable[Price]) -> None:
-    """Keeps prices on this machine, beside those of other regions that are there.
+    """Stores prices on this machine, beside those of other regions.
 
     Raises:
         Failure: they can't be written.
@@ -176,7 +176,7 @@ def _cache() -> Path:
 
 
 def _remembered() -> list[Price]:
-    """What was kept; nothing where it can't be read, for the package's list is there."""
+    """The stored prices; empty where they can't be read, because the package's list is there."""
     try:
         rows = list(csv.DictReader(_cache().read_text(encoding="utf-8").splitlines()))
         return [_row(row) for row in rows]

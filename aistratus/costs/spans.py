@@ -1,11 +1,11 @@
-"""When what ran: spans of time from the signs that others leave (`wire.Sign`); pure.
+"""Computes from the power record (`wire.Sign`) when each instance ran; pure.
 
-From a start, or from the moment since when a witness says that an instance runs, to its stop. Each sign may be
-missing, double, or a little off: starts and witnesses within two minutes are of one start; where a stop is missing, the
-span ends with the last sign of life, and says that this is assumed. So nothing counts that wasn't seen, and what may be
-missing is bounded by how often a witness writes.
+A span lasts from a `start`, or from the start that a `seen` reports, to the `stop`. Each sign may be missing, duplicate
+or slightly off: starts within two minutes of each other are one; where a stop is missing, the span ends at the last
+`seen`, and is marked as assumed. So only time that was observed counts, and what may be missing is bounded by how often
+`seen` is written.
 
-It ships with the functions, so that the guard counts as the command line does: standard library and `wire` only.
+It ships with the functions, so that the guard meters with the same code: standard library and `wire` only.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Final
 from aistratus.wire import SEEN, STOP, WORKER, Sign
 
 SAME_MS: Final = 120_000
-"""Two starts that are told less than this apart are one: a call, EC2's LaunchTime and a booted system."""
+"""Starts less than this apart are one, reported by a call, by EC2's LaunchTime and by the booted system."""
 FRESH_MS: Final = 600_000
-"""Without anybody to ask, what was seen so recently still runs: the guard looks every few minutes."""
+"""Where EC2 isn't asked, an instance seen this recently counts as running: the guard writes every few minutes."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class _Open:
     last: int
     type: str
     busy: dict[int, int] = field(default_factory=dict)
-    """By worker, which is known by when it began; what it says last is of all its time."""
+    """Busy time by worker, identified by its start; its last sign covers all its time."""
 
 
 def spans(signs: Iterable[Sign], now_ms: int, *, running: Collection[str] | None = None) -> list[Span]:
-    """When what ran, by instance and in order.
+    """The spans of all instances, by instance and in order.
 
     Args:
         signs: in any order. Those from the future (a clock that was wrong) count as of now.
@@ -81,7 +81,7 @@ class _Life:
         self._open: _Open | None = None
 
     def told(self, signs: Iterable[Sign], now_ms: int, alive: bool | None) -> list[Span]:
-        """Its spans in order. `alive`: does it run now? `None`: nobody asked."""
+        """Its spans in order. `alive`: whether it runs now; `None`: EC2 wasn't asked."""
         signs = list(signs)
         stops = sorted((sign.at_ms for sign in signs if sign.verb == STOP), reverse=True)
         for sign in sorted((sign for sign in signs if sign.verb != STOP), key=_begin):
@@ -96,7 +96,7 @@ class _Life:
         return self._done
 
     def _stop(self, at_ms: int) -> None:
-        """A stop that was refused, or told too early, is one after which it was seen to run on."""
+        """Drops stops that were refused or recorded too early: the instance was seen running afterwards."""
         if self._open is not None and self._open.last <= at_ms + SAME_MS:
             self._close(at_ms)
 
@@ -124,13 +124,13 @@ class _Life:
 
 
 def _begin(sign: Sign) -> tuple[int, int]:
-    """Since when, and by when a sign says that it ran."""
+    """The start that a sign reports, and the time until which it ran."""
     since = sign.since_ms if sign.verb == SEEN else sign.at_ms
     return min(since, sign.at_ms), sign.at_ms
 
 
 def _typed(found: Sequence[Span]) -> list[Span]:
-    """Who leaves signs may not know the type: it is then that of the span before, or after."""
+    """Fills in unknown types: that of the span before, or after."""
     known = [span.type for span in found if span.type]
     typed, last = [], known[0] if known else ""
     for span in found:

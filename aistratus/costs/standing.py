@@ -1,4 +1,4 @@
-"""From the declarations of what is there to a tariff: what it costs as long as it stands, and what machines cost."""
+"""Computes the tariff from the declarations of existing resources: standing costs, and the prices of machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aistratus.costs.uses import Item, takes
 
 PUBLIC_ADDRESS: Item = ("vpc", "public-ipv4")
 VOLUME = "volume"
-"""What of a node stands while it is stopped; its machine and address are metered by the power record."""
+"""A stopped node's standing costs; its machine and address are metered from the power record."""
 
 
 def lines(resources: Iterable[Resource], prices: PriceList, region: str) -> dict[str, Line]:
@@ -46,7 +46,7 @@ def _line(resource: Resource, prices: PriceList, region: str) -> Line | None:
 
 
 def standing(resources: Mapping[str, Resource], prices: PriceList, region: str, since_ms: int) -> Standing:
-    """What stands from a moment on."""
+    """The standing costs from a time on."""
     node = next((one for one in resources.values() if one.kind == "Instance"), None)
     public = node is None or bool(getattr(node, "public_ip", True))
     price = prices.get(*PUBLIC_ADDRESS, region)
@@ -55,7 +55,7 @@ def standing(resources: Mapping[str, Resource], prices: PriceList, region: str, 
 
 
 def machine_hours(prices: PriceList, region: str) -> dict[str, Decimal]:
-    """What an hour of each type of machine costs, as far as the list knows it."""
+    """The hourly price of each instance type in the list."""
     return {
         price.item: price.each
         for price in prices.prices

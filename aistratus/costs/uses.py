@@ -1,12 +1,11 @@
-"""What each kind of resource takes from the price list, told from its declaration alone.
+"""The price items that each kind of resource uses, from its declaration alone.
 
-A kind has an entry in exactly one of three tables. `TAKES`: it is paid for by the month or the hour, whether it is used
-or not. `METERED`: it is paid for by what flows through it or lies in it, and costs nothing that could be foretold while
-nobody talks. `FREE`: AWS asks nothing for it, and why. A kind without an entry has no known cost, which a test forbids
-for everything that the stack declares.
+A kind has an entry in exactly one of three tables. `TAKES`: billed by the month or the hour, used or not. `METERED`:
+billed by traffic or storage, with no predictable cost while the env is idle. `FREE`: not billed, with the reason. A
+kind without an entry has no known cost, which a test forbids for everything that the stack declares.
 
-*Idle* means that the node is stopped and nobody talks; the clock goes on, and so do schedules. *Active* is what an hour
-in which the node runs costs more than an idle one.
+*Idle* means that the node is stopped and no prompt comes; schedules run all the same. *Active* is the additional cost
+of an hour in which the node runs.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ ONE, NOTHING = Decimal(1), Decimal(0)
 DAYS_A_MONTH = HOURS_A_MONTH / 24
 
 RUN_S = ONE
-"""Seconds taken for one run of a scheduled function. A run that makes a few calls takes less; none of ours more."""
+"""Assumed duration (seconds) of one run of a scheduled function; ours take at most that."""
 MEMORY_MB = 256
-"""What a function has whose declaration isn't at hand."""
+"""Assumed memory of a function whose declaration isn't available."""
 
 Item = tuple[str, str]
 """Service and item of the price list."""
@@ -34,7 +33,7 @@ Item = tuple[str, str]
 
 @dataclass(frozen=True)
 class Use:
-    """So much of one item.
+    """An amount of one price item.
 
     month: single units in an idle month; `None`: not to be told from the declaration.
     hour: single units more in an hour in which the node runs.
@@ -46,7 +45,7 @@ class Use:
 
 
 def takes(resource: Resource) -> tuple[Use, ...] | None:
-    """What a resource takes whether it is used or not; nothing for what is metered or free, `None` if that is unknown.
+    """What a resource uses while idle and while active; nothing if it is metered or free, `None` if unknown.
 
     Args:
         resource: as it is declared, or as it was found.
@@ -70,7 +69,7 @@ def _instance(declared: Any) -> tuple[Use, ...]:
 
 
 def _alias(declared: Any) -> tuple[Use, ...]:
-    """Instances of a function that are kept ready cost by the second, all day long."""
+    """Provisioned concurrency is billed by the second, all day long."""
     ready = Decimal(getattr(declared, "provisioned", None) or 0)
     if not ready:
         return ()
@@ -80,7 +79,7 @@ def _alias(declared: Any) -> tuple[Use, ...]:
 
 
 def _alarm(declared: Any) -> tuple[Use, ...]:
-    """An alarm is paid for by each metric that it looks at."""
+    """An alarm is billed per metric that it watches."""
     metrics = getattr(declared, "metrics", None) or (None,)
     quick = (getattr(declared, "period_s", None) or 60) < 60
     return (Use(("cloudwatch", "alarm-high-resolution" if quick else "alarm"), month=Decimal(len(metrics))),)
@@ -91,7 +90,7 @@ def _rule(declared: Any) -> tuple[Use, ...]:
 
 
 def _runs(declared: Any, expression: str) -> tuple[Use, ...]:
-    """The runs of a function that is called by the clock."""
+    """The runs of a scheduled function."""
     runs = runs_a_month(expression) if getattr(declared, "enabled", True) else NOTHING
     called = next((ref.to for ref in declared.refs() if hasattr(ref.to, "memory_mb")), None)
     memory_gb = Decimal(getattr(called, "memory_mb", None) or MEMORY_MB) / 1024
@@ -188,7 +187,7 @@ _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
 
 def runs_a_month(expression: str) -> Decimal | None:
-    """How often a schedule fires in an average month; `None` where it is written too unusually to tell.
+    """How often a schedule fires in an average month; `None` for expressions that aren't understood.
 
     Args:
         expression: `rate(30 minutes)`, `cron(0 8 * * ? *)`, or `at(…)`, which fires once and not every month.
@@ -212,7 +211,7 @@ def runs_a_month(expression: str) -> Decimal | None:
 
 
 def _count(field: str, size: int) -> Decimal | None:
-    """How many of `size` values a field of a cron expression names."""
+    """The number of the `size` possible values that a field of a cron expression selects."""
     if field == "*":
         return Decimal(size)
     count = 0

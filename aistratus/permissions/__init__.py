@@ -1,7 +1,7 @@
-"""What IAM has to allow: from AWS calls to actions and resources, and from commands to the policy they need.
+"""Computes the least IAM policy of a command: from commands to AWS calls, and from calls to actions and resources.
 
-`things.py` knows the resources, `operations.py` what each call is checked for, `operator.py` which calls a command
-makes and so the smallest policy for whoever runs it. Pure: nothing here calls AWS.
+`resource_types.py` describes the resources, `operations.py` what IAM checks for each call, and `operator.py` which
+calls a command makes, and so its least policy. Pure: nothing here calls AWS.
 """
 
 from __future__ import annotations

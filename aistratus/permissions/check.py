@@ -1,7 +1,7 @@
-"""One thing that IAM looks at for a call, and short ways to write many of them down.
+"""A permission that IAM checks for a call, and short ways to declare many of them.
 
-Most operations are checked for the action of their own name on the resource that one parameter names. Names are boto3's
-service and AWS's operation: `lambda:Invoke`.
+For most operations IAM checks the action of the same name on the resource that one parameter names. Operations are
+named by boto3's service and AWS's operation: `lambda:Invoke`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aistratus.permissions import things as t
-from aistratus.permissions.things import Thing
+from aistratus.permissions import resource_types as t
+from aistratus.permissions.resource_types import ResourceType
 
 Params = Mapping[str, Any]
 Ids = str | Callable[[Params], list[str]]
@@ -20,17 +20,17 @@ State = Literal["there", "made", "any"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that IAM looks at for a call.
+    """A permission that IAM checks for a call.
 
-    ids: which resources: a JMESPath into the parameters, or a function of them; `*` where the call doesn't say.
-    when: a JMESPath; the check is made if it finds something.
-    state: `there` before the call, `made` by it (then the request's tags count), or no matter.
-    context: further condition keys that have just this value.
+    ids: the resources: a JMESPath into the parameters, or a function of them; `*` where the call doesn't name any.
+    when: a JMESPath; the check applies if it finds something in the parameters.
+    state: whether the resource is `there` before the call or `made` by it (then the request's tags count), or `any`.
+    context: further condition keys, each with the one value that it has.
     by: `program` for what only programs with a role of ours need, `operator` for what only the command line does.
     """
 
     action: str
-    thing: Thing
+    resource: ResourceType
     ids: Ids = "'*'"
     when: str = ""
     state: State = "there"
@@ -41,22 +41,22 @@ class Check:
 Table = dict[str, tuple[Check, ...]]
 
 
-def same(service: str, thing: Thing, ids: Ids, operations: str, *, prefix: str = "") -> Table:
-    """Operations that are checked for the action of their own name on one resource."""
+def same(service: str, resource: ResourceType, ids: Ids, operations: str, *, prefix: str = "") -> Table:
+    """Operations for which IAM checks the action of the same name on one resource."""
     prefix = prefix or service
-    return {f"{service}:{name}": (Check(f"{prefix}:{name}", thing, ids),) for name in operations.split()}
+    return {f"{service}:{name}": (Check(f"{prefix}:{name}", resource, ids),) for name in operations.split()}
 
 
 def listing(service: str, operations: str, *, prefix: str = "") -> Table:
-    """Operations that AWS gives no resource level."""
+    """Operations without resource-level permissions."""
     return same(service, t.EVERYTHING, "'*'", operations, prefix=prefix)
 
 
-def tagging(action: str, thing: Thing, ids: Ids, when: str) -> Check:
-    """A create call that tags is checked for tagging as well."""
-    return Check(action, thing, ids, when, "made")
+def tagging(action: str, resource: ResourceType, ids: Ids, when: str) -> Check:
+    """The additional check of a create call that sets tags."""
+    return Check(action, resource, ids, when, "made")
 
 
 def pass_role(ids: Ids, service: str, when: str = "") -> Check:
-    """Handing a role to a service, which then acts with it."""
+    """The check for passing a role to a service."""
     return Check("iam:PassRole", t.ROLE, ids, when, "there", (("iam:PassedToService", service),))

@@ -1,4 +1,4 @@
-"""Lambda and API Gateway. The latter knows no operations, just HTTP methods and paths.
+"""Checks of Lambda and API Gateway. The latter's actions are HTTP methods, its resources are paths.
 
 Source: their pages of the Service Authorization Reference.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
-from aistratus.permissions import things as t
+from aistratus.permissions import resource_types as t
 from aistratus.permissions.check import Check, Params, Table, listing, pass_role, same, tagging
 
 _OF_ALIASES = (
@@ -55,7 +55,7 @@ _DELIVERY = tuple(
         "PutResourcePolicy", "DescribeResourcePolicies", "DescribeLogGroups",
     )
 )  # fmt: skip
-"""Who makes a stage with an access log must be allowed to set up its delivery, all of it.
+"""Creating a stage with an access log requires the permission for its whole log delivery.
 
 Source: API Gateway developer guide, "Configure logging for HTTP APIs".
 """
@@ -72,7 +72,7 @@ def _path(template: str) -> Callable[[Params], list[str]]:
 
 
 def _api(operation: str, method: str, path: str, *also: Check) -> Table:
-    """API Gateway knows no operations: an action is an HTTP method, a resource is a path."""
+    """A check of API Gateway: the action is an HTTP method, the resource a path."""
     return {f"apigatewayv2:{operation}": (Check(f"apigateway:{method}", t.API, _path(path)), *also)}
 
 

@@ -1,29 +1,29 @@
-"""CodeBuild, ECR, connections to GitHub, the OIDC provider.
+"""Checks of CodeBuild, ECR, connections to GitHub, and the OIDC provider.
 
 Source: their pages of the Service Authorization Reference.
 """
 
 from __future__ import annotations
 
-from aistratus.permissions import things as t
+from aistratus.permissions import resource_types as t
 from aistratus.permissions.check import Check, Params, Table, listing, pass_role, same, tagging
 
 _GIVEN = "source.auth.resource"
 _CONNECTIONS = {"codeconnections": t.ANY_CONNECTION, "codestar-connections": t.OLD_CONNECTION}
-"""Connections have had two names, and AWS asks for the one that the connection was made under: its ARN tells.
+"""The service has had two names, and AWS checks the one that the connection was created under, as its ARN shows.
 
 Source: Developer Tools console user guide, "Connections rename - Summary of changes".
 """
 
 
 def _project(action: str) -> tuple[Check, ...]:
-    """A build project is given a role, and a connection by which it reads the repository."""
+    """A build project is passed a role, and a connection by which it reads the repository."""
     return (
         Check(action, t.PROJECT, "name"),
         pass_role("serviceRole", "codebuild.amazonaws.com", "serviceRole"),
         *(
-            Check(f"{service}:PassConnection", thing, _GIVEN, f"{_GIVEN} && contains({_GIVEN}, ':{service}:')")
-            for service, thing in _CONNECTIONS.items()
+            Check(f"{service}:PassConnection", resource, _GIVEN, f"{_GIVEN} && contains({_GIVEN}, ':{service}:')")
+            for service, resource in _CONNECTIONS.items()
         ),
     )
 

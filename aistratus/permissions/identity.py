@@ -1,11 +1,11 @@
-"""IAM, STS and Cognito.
+"""Checks of IAM, STS and Cognito.
 
 Source: their pages of the Service Authorization Reference.
 """
 
 from __future__ import annotations
 
-from aistratus.permissions import things as t
+from aistratus.permissions import resource_types as t
 from aistratus.permissions.check import Check, Table, listing, pass_role, same, tagging
 
 IDENTITY: Table = {

@@ -1,49 +1,49 @@
-"""EC2: one call may touch resources of several types, each checked alone, and what a call makes is known by its tags.
+"""Checks of EC2: a call may touch resources of several types, each checked alone; new ones are recognised by tags.
 
 Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2".
 """
 
 from __future__ import annotations
 
-from aistratus.permissions import things as t
+from aistratus.permissions import resource_types as t
 from aistratus.permissions.check import Check, Params, Table, listing, pass_role
-from aistratus.permissions.things import Thing
+from aistratus.permissions.resource_types import ResourceType
 
 
-def _made(operation: str, *made: Thing, there: tuple[Check, ...] = ()) -> Table:
-    """An EC2 create call: it is checked for what it makes, for tagging that, and for what it builds on."""
+def _made(operation: str, *made: ResourceType, there: tuple[Check, ...] = ()) -> Table:
+    """An EC2 create call: checked for what it creates, for tagging that, and for existing resources that it uses."""
     action = f"ec2:{operation}"
     creation = (("ec2:CreateAction", operation),)
     return {
         action: (
-            *(Check(action, thing, state="made") for thing in made),
-            *(Check("ec2:CreateTags", thing, "'*'", "TagSpecifications", "made", creation) for thing in made),
+            *(Check(action, resource, state="made") for resource in made),
+            *(Check("ec2:CreateTags", resource, "'*'", "TagSpecifications", "made", creation) for resource in made),
             *there,
         )
     }
 
 
-def _on(operation: str, *parts: tuple[Thing, str]) -> Table:
-    """An EC2 call on resources that are there."""
+def _on(operation: str, *parts: tuple[ResourceType, str]) -> Table:
+    """An EC2 call on existing resources."""
     action = f"ec2:{operation}"
-    return {action: tuple(Check(action, thing, ids) for thing, ids in parts)}
+    return {action: tuple(Check(action, resource, ids) for resource, ids in parts)}
 
 
 def _tags_on() -> tuple[Check, ...]:
-    """CreateTags on what is there: each type is asked about those ids that are its own."""
+    """CreateTags on existing resources: each type is checked for the ids of that type."""
     return tuple(
         Check(
             "ec2:CreateTags",
-            thing,
+            resource,
             f"Resources[?starts_with(@, '{begin}-')]",
             f"Resources[?starts_with(@, '{begin}-')]",
         )
-        for begin, thing in t.TAGGABLE.items()
+        for begin, resource in t.TAGGABLE.items()
     )
 
 
 def _role_of_profile(params: Params) -> list[str]:
-    """The role in one of our profiles is named like the profile itself (`stack/`)."""
+    """The role of one of our instance profiles, which is named after the profile (`stack/`)."""
     given = params.get("IamInstanceProfile", {})
     name = given.get("Name") or str(given.get("Arn", "")).rpartition("/")[2]
     return [name.removesuffix("profile") + "role"]

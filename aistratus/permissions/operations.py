@@ -1,8 +1,8 @@
-"""From an AWS operation to the IAM actions and resources that it is checked for.
+"""From an AWS operation to the IAM actions and resources that IAM checks for it.
 
-A table, because so much is irregular: a create call that tags is checked for tagging too, handing a role to a service
-is `iam:PassRole`, API Gateway knows just HTTP methods and paths, S3 has its own words, and one call may touch resources
-of several types. It stands in one file for each group of services.
+This is a table, because so much is irregular: a create call that sets tags is also checked for tagging, passing a role
+to a service is `iam:PassRole`, API Gateway's actions are HTTP methods, S3's have other names than its operations, and a
+call may touch resources of several types. There is one file for each group of services.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from aistratus.permissions.watch import WATCH
 from aistratus.policies import Names
 
 OPERATIONS: Mapping[str, tuple[Check, ...]] = {**EC2, **S3, **DATA, **IDENTITY, **CODE, **API, **WATCH, **DELIVERY}
-"""All operations that any of our commands and programs make."""
+"""All operations that our commands and programs make."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """One decision of IAM: may the caller do this to that?
+    """One decision of IAM: whether the caller may do this action on that resource.
 
     tags: the tags that the request carries; they count for resources that are being made.
     tagged: the policy may ask for the resource's own tags.
@@ -42,7 +42,7 @@ class Need:
 def needs(
     names: Names, service: str, operation: str, params: Params, *, by: Literal["program", "operator"] = "operator"
 ) -> list[Need]:
-    """What IAM checks for one call; nothing for the few that are free to everybody.
+    """What IAM checks for one call; nothing for the few that need no permission.
 
     Raises:
         KeyError: the operation isn't in the table.
@@ -51,9 +51,9 @@ def needs(
     return [
         Need(
             check.action,
-            check.thing.one(names, identity),
+            check.resource.one(names, identity),
             tags=tags if check.state == "made" else {},
-            tagged=check.thing.tagged and check.state == "there",
+            tagged=check.resource.tagged and check.state == "there",
             context={**dict(check.context), **about, **_attribute(check.action, params)},
         )
         for check in OPERATIONS[f"{service}:{operation}"]
@@ -64,7 +64,7 @@ def needs(
 
 
 def _item_keys(action: str, params: Params) -> list[dict[str, str]]:
-    """The keys of the items that a call on a table is about, one by one: a policy may allow some items only."""
+    """The keys of the items that a DynamoDB call touches, one by one: a policy may allow some items only."""
     batch = [key for asked in params.get("RequestItems", {}).values() for key in asked.get("Keys", [])]
     keys = batch or [params.get("Key") or params.get("Item") or {}]
     named = [next(iter(key.get("pk", {}).values()), None) for key in keys if action.startswith("dynamodb:")]
@@ -83,7 +83,7 @@ def _attribute(action: str, params: Params) -> dict[str, str]:
 
 
 def request_tags(params: Params) -> dict[str, str]:
-    """The tags that a call would put on what it makes, however the service spells them."""
+    """The tags that a call sets on what it creates, in whatever form the service takes them."""
     for name in ("Tags", "tags", "UserPoolTags", "ResourceTags"):
         if name in params:
             return _plain(params[name])

@@ -1,13 +1,13 @@
-"""The smallest policy for whoever runs a command.
+"""The least policy of the operator, for one command or for all.
 
-It is made of the operations that the command's code makes and of what IAM checks for each (`operations.py`), so that it
-can't promise what the code doesn't do. `tests/cli/test_cli_least_privilege.py` records every call of every command and
-lets policy evaluators judge: nothing is denied, and no statement, action or resource can go that isn't argued there.
-`tests/cli/test_cli_policy_limits.py` has them judge that what isn't the env's own is left alone.
+It is computed from the operations that the command's code makes and from what IAM checks for each (`operations.py`).
+`tests/cli/test_cli_least_privilege.py` records every call of every command and has policy evaluators judge that none is
+denied, and that no statement, action or resource can be removed, except those that are justified there one by one.
+`tests/cli/test_cli_policy_limits.py` has them judge that resources of other envs and of others can't be changed.
 
-Actions share a statement only if their checks name the very same resources under the same condition. Two actions of one
-service on different resources must not: IAM would allow each on the other's, `iam:PutRolePolicy` on every role because
-`iam:SimulatePrincipalPolicy` has to be.
+Actions share a statement only if their checks name exactly the same resources under the same condition. IAM would
+otherwise allow each of them on the other's resources, for example `iam:PutRolePolicy` on every role because
+`iam:SimulatePrincipalPolicy` needs that.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Final
 
 from aistratus.core.graph import Stack
 from aistratus.core.resource import kinds as known_kinds
-from aistratus.permissions import things as t
+from aistratus.permissions import resource_types as t
 from aistratus.permissions.check import Check
 from aistratus.permissions.operations import OPERATIONS
 from aistratus.policies import Document, Names, allow, document
 from aistratus.trace import READS
 
 MANAGED_POLICY_CHARACTERS: Final = 6_144
-"""What a managed policy takes, blanks not counted. Source: IAM user guide, "IAM and AWS STS quotas"."""
+"""Size limit of a managed policy, without white space. Source: IAM user guide, "IAM and AWS STS quotas"."""
 
 REMOVES = re.compile(r"^(Admin)?(Delete|Remove|Detach|Disassociate|Terminate|Release|Revoke|Abort|Unsubscribe)")
-"""Operations that take something away, by the verb that AWS gives them."""
+"""Operations that remove something, by the verb in their name."""
 
 LEDGER: Final = frozenset({"ssm:GetParameters"})
-"""All but `logs` and `doctor` read what the env's ledger knows."""
+"""All commands but `logs` and `doctor` read the env's ledger."""
 RECORD: Final = frozenset({"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"})
-"""`up` writes down what stands and what it costs; `down` reads what it has cost before the record goes."""
+"""`up` records standing costs; `down` reads the cost record before it is deleted."""
 LOCK: Final = frozenset({"ssm:GetParameters", "ssm:PutParameter", "ssm:DeleteParameters", "ssm:GetParametersByPath"})
 """`up` and `down` hold the env's lock and keep its ledger."""
 
@@ -44,7 +44,7 @@ SIGN_IN: Final = frozenset(
     {"ssm:GetParameters", "ssm:PutParameter", "cognito-idp:AdminInitiateAuth", "cognito-idp:AdminSetUserPassword",
      "cognito-idp:AdminGetUser"}
 )  # fmt: skip
-"""How the operator gets a token of the API."""
+"""The operator's sign-in at the API."""
 
 ONLY: Final[Mapping[str, frozenset[str]]] = {
     "chat": SIGN_IN,
@@ -85,23 +85,23 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
          "ec2:DescribeVpcs", "ec2:DescribeAddresses", "budgets:DescribeBudget", "ce:ListCostAllocationTags"}
     ),
 }  # fmt: skip
-"""What single commands do that don't look at the whole stack."""
+"""Operations of the commands that don't look at the whole stack."""
 
-NEVER: Final[Mapping[str, frozenset[tuple[str, t.Thing]]]] = {
+NEVER: Final[Mapping[str, frozenset[tuple[str, t.ResourceType]]]] = {
     "node": frozenset({("ec2:ModifyInstanceAttribute", t.SECURITY_GROUP), ("ec2:RunInstances", t.KEY_PAIR)}),
     "model": frozenset({("s3:DeleteObject", t.OBJECT)}),
 }
-"""What a command's own calls of an operation are never checked for: it changes a machine's type, not its groups, and
-starts a builder, to which no key leads. A model goes with all its versions, each by its id."""
+"""Checks that a command's own calls never need: `node` changes a machine's type, not its security groups, and starts a
+builder without a key pair; `model` deletes all versions of a model, each by its id."""
 
 BUILDING: Final = frozenset(
     {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:DescribeImages", "ec2:DescribeInstanceAttribute",
      "ssm:GetParameter"}
 )  # fmt: skip
-"""`node build` starts a machine and ends it, where images are built at all."""
+"""`node build` starts a machine and terminates it, where the env builds images."""
 
 STATUS: Final = frozenset({"sqs:GetQueueAttributes", "dynamodb:GetItem"})
-"""`status` asks the queues how full they are and the worker for its heartbeat; `up --wait` waits for the latter."""
+"""`status` reads the queues' lengths and the worker's heartbeat; `up --wait` waits for the heartbeat."""
 
 PROGRAMS: Final = frozenset(
     {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:Query", "sqs:SendMessage",
@@ -109,7 +109,7 @@ PROGRAMS: Final = frozenset(
      "logs:CreateLogStream", "logs:PutLogEvents", "lambda:Invoke", "secretsmanager:GetSecretValue", "sns:Publish",
      "cloudwatch:GetMetricStatistics", "budgets:DescribeBudget", "dynamodb:BatchGetItem"}
 )  # fmt: skip
-"""What only the router, the functions and the worker do: `policies.py` says so for their roles."""
+"""Operations of the router, the functions and the worker only, whose roles `policies.py` defines."""
 
 DECLARED: Final[Mapping[str, str]] = {
     "iam:AttachRolePolicy": "Role.managed",
@@ -119,7 +119,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "dynamodb:DescribeContinuousBackups": "Table.point_in_time_recovery",
     "dynamodb:UpdateContinuousBackups": "Table.point_in_time_recovery",
 }
-"""Operations that are made only where the stack says something about this field."""
+"""Operations that are made only where the stack declares this field."""
 
 KINDS: Final[Mapping[str, str]] = {
     r"ec2:.*NatGateway": "NatGateway",
@@ -141,13 +141,13 @@ KINDS: Final[Mapping[str, str]] = {
 }
 """Kinds that not every env declares, by their operations.
 
-Making one is granted where the stack declares it. Looking for it and taking it away are granted always: it may have
-been declared yesterday.
+Creating one is granted only where the stack declares it. Finding and removing it are always granted, because it may
+have been declared before.
 """
 
 
 def declared(stack: Stack) -> frozenset[str]:
-    """The kinds of a stack and their fields that say something, be it "off": `Role`, `Role.inline`, …"""
+    """The kinds of a stack and their fields that are set, be it to false: `Role`, `Role.inline`, …"""
     kinds = {resource.kind for resource in stack.resources}
     fields = {
         f"{one.kind}.{name}" for one in stack.resources for name, value in one.wanted() if value or value is False
@@ -173,7 +173,7 @@ def operations(command: str, features: frozenset[str]) -> frozenset[str]:
 
 
 def _possible(operation: str, features: frozenset[str]) -> bool:
-    """Is this operation made on a stack that declares these features?"""
+    """Whether this operation is made on a stack that declares these features."""
     if operation in DECLARED:
         return DECLARED[operation] in features
     kind = kind_of(operation)
@@ -195,17 +195,17 @@ ALSO_PROVISIONING: Final = frozenset(
      "cognito-idp:AdminGetUser", "cognito-idp:AdminCreateUser",
      "cognito-idp:AdminAddUserToGroup", "cognito-idp:AdminDeleteUser", "secretsmanager:DescribeSecret"}
 )  # fmt: skip
-"""Operations of single commands that reconcilers make too."""
+"""Operations of single commands that reconcilers also make."""
 
 BEFORE_REMOVING: Final = frozenset(
     {"iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:ListInstanceProfilesForRole"}
 )
-"""Read only when something is about to be taken away."""
+"""Read only before something is removed."""
 
 BEFORE_WRITING: Final = frozenset(
     {"ssm:GetParameter", "ec2:DescribeImages", "ec2:DescribeIamInstanceProfileAssociations"}
 )
-"""Read only when something is about to be made or changed."""
+"""Read only before something is created or changed."""
 
 COMMANDS: Final = (
     "up", "down", "plan", "status", "chat", "login", "whoami", "logout", "user", "queue", "secret", "node", "model",
@@ -225,19 +225,19 @@ Condition = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass
 class _Grant:
-    """What one action is allowed on, and under which values of its condition's keys."""
+    """The resources on which one action is allowed, and the condition values under which it is."""
 
     resources: set[str] = field(default_factory=set)
     condition: dict[str, set[str]] = field(default_factory=dict)
 
     def terms(self) -> tuple[tuple[str, ...], Condition]:
-        """What actions have to have in common to share a statement."""
+        """Actions that share a statement have this in common."""
         condition = tuple((key, tuple(sorted(values))) for key, values in sorted(self.condition.items()))
         return tuple(sorted(_uncovered(self.resources))), condition
 
 
 def _uncovered(patterns: set[str]) -> Iterator[str]:
-    """Those that no other of them matches whole."""
+    """The patterns that no other of them covers."""
     for pattern in patterns:
         if not any(fnmatchcase(pattern, other) for other in patterns - {pattern}):
             yield pattern
@@ -262,12 +262,12 @@ def operator(names: Names, stack: Stack, *, command: str | None = None) -> Docum
 
 
 def checks(stack: Stack, commands: Iterable[str]) -> Iterator[Check]:
-    """Everything that IAM looks at for any call of these commands on this stack."""
+    """Everything that IAM checks for any call of these commands on this stack."""
     features = declared(stack)
     made = {one: operations(one, features) for one in commands}
     for operation in sorted(frozenset[str]().union(*made.values())):
         for check in OPERATIONS[operation]:
-            part = (check.action, check.thing)
+            part = (check.action, check.resource)
             if check.by != "program" and any(operation in made[one] and part not in NEVER.get(one, ()) for one in made):
                 yield check
 
@@ -280,22 +280,22 @@ def reach(names: Names, stack: Stack, check: Check) -> tuple[str, ...]:
     """
     service, _, verb = check.action.partition(":")
     if verb != "PassConnection":
-        return tuple(check.thing.of_env(names))
+        return tuple(check.resource.of_env(names))
     given = [connection for connection in _connections(stack) if isinstance(connection, str)]
     if not given:
-        return tuple(check.thing.of_env(names)) if service == "codeconnections" else ()
+        return tuple(check.resource.of_env(names)) if service == "codeconnections" else ()
     return tuple(arn for arn in given if arn.split(":")[2] == service)
 
 
 def _connections(stack: Stack) -> Iterator[object]:
-    """What builds read the repository by: an ARN from the settings, or a reference to the env's own connection."""
+    """The connection by which builds read the repository: an ARN from the settings, or the env's own connection."""
     return (dict(one.wanted()).get("connection") for one in stack.resources if one.kind == "BuildProject")
 
 
 def _condition(names: Names, check: Check) -> Iterator[tuple[str, str]]:
-    """What has to be so besides action and resource."""
+    """The condition keys and values of a check."""
     made = check.state == "made"
-    if check.thing.tagged or (check.thing is t.EVERYTHING and made):
+    if check.resource.tagged or (check.resource is t.EVERYTHING and made):
         where = "aws:RequestTag" if made else "aws:ResourceTag"
         yield f"{where}/Project", "tinyllama"
         yield f"{where}/Env", names.env
@@ -311,7 +311,7 @@ def _statement(actions: Iterable[str], resources: Iterable[str], condition: Cond
 
 
 def size(policy: Document) -> int:
-    """Its length as IAM counts it: blanks are free."""
+    """The policy's length as IAM counts it: white space is free."""
     return len(re.sub(r"\s", "", json.dumps(policy, separators=(",", ":"))))
 
 

@@ -5,7 +5,7 @@ Source: their pages of the Service Authorization Reference.
 
 from __future__ import annotations
 
-from aistratus.permissions import things as t
+from aistratus.permissions import resource_types as t
 from aistratus.permissions.check import Check, Params, Table, listing, same, tagging
 
 

@@ -1,7 +1,7 @@
-"""The declared stack as a picture, drawn from its graph alone: no call, no account, no credentials.
+"""Draws the declared stack as a diagram, and the metered days as a chart; pure, without any call.
 
-Each group of the stack is a frame around its resources. An arrow leads from what must be there first to what stands on
-it, so that a picture reads in the order in which `up` builds.
+In the diagram each group of the stack is a frame around its resources. An arrow leads from a resource to the one that
+depends on it, so that it reads in the order in which `up` builds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Days as bars: what a day is, and its bar at a terminal. `days.py` draws them."""
+"""A day's cost as a bar, and the bar in a terminal. `days.py` draws the same bars as a chart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 
 @dataclass(frozen=True)
 class Day:
-    """One bar: amounts by what they were spent on.
+    """One bar: amounts by item.
 
     month: what the day's month, which AWS counts in UTC, had cost by its end.
     """
@@ -27,7 +27,7 @@ class Day:
 
 
 def bar(value: Decimal, most: Decimal, width: int) -> str:
-    """A bar of block characters, as long as its share of `width` characters; what is more than nothing is seen."""
+    """A bar of block characters, its share of `width` characters; any amount above zero is visible."""
     if value <= 0 or most <= 0:
         return ""
     eighths = max(1, round(float(value / most) * width * 8))

@@ -1,6 +1,6 @@
-"""The days of a time as a picture: above what the month had cost by each day, against its lines; below each day alone.
+"""A chart of a period's days: above the month's cumulative cost against its limits, below the cost of each day.
 
-Colours stand out from white by 3:1 and texts by 4.5:1 at least. Source: WCAG 2.2, 1.4.3 and 1.4.11.
+Colours have a contrast to white of at least 3:1, texts of at least 4.5:1. Source: WCAG 2.2, 1.4.3 and 1.4.11.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aistratus.pictures.bars import Day
 from aistratus.pictures.shapes import INK, Box, Line, Picture, Shape, Words
 
 COLOURS: Final = ("#6f7d92", "#2f6fb3", "#c46a10", "#3a8457", "#9b59b6", "#c0392b")
-"""The first is for what stands whether it is used or not."""
+"""The first is for standing costs."""
 SO_FAR: Final = "#2f6fb3"
 OVER: Final = "#b3261e"
 DIM: Final = "#55555f"
@@ -25,9 +25,9 @@ AXIS: Final = "#8a8a99"
 
 WIDTH, HEIGHT = 900, 560
 LEFT, RIGHT = 64, 730
-"""Between them stand the bars; right of them what they mean."""
+"""Horizontal bounds of the bars; the legend is to their right."""
 LINE: Final = 18
-"""Between two lines of text."""
+"""Distance between two lines of text."""
 REST: Final = "everything else"
 MOST_LABELS: Final = 12
 
@@ -52,7 +52,7 @@ class Panel:
 
 
 def days(given: Sequence[Day], *, title: str, notes: Sequence[str], unit: str, lines: Mapping[str, Decimal]) -> Picture:
-    """The days as bars, with what they stand for.
+    """The chart, with its legend.
 
     Args:
         notes: lines below the title, as of when among them.
@@ -88,7 +88,7 @@ def _frame(panel: Panel, label: str) -> Iterator[Shape]:
 
 
 def _places(count: int) -> Iterator[tuple[float, float]]:
-    """Where each bar begins, and how wide it is."""
+    """Each bar's left edge, and the width of a bar."""
     room = (RIGHT - LEFT) / max(1, count)
     width = min(40.0, room * 0.72)
     for number in range(count):
@@ -103,7 +103,7 @@ def _so_far(panel: Panel, given: Sequence[Day], unit: str) -> Iterator[Shape]:
 
 
 def _limits(panel: Panel, lines: Mapping[str, Decimal]) -> Iterator[Shape]:
-    """A line across, its name at its right: of two, the upper's above and the lower's below, as they may lie near."""
+    """Limit lines with names at their right: the upper's above its line, the lower's below, so they don't overlap."""
     ordered = sorted(lines.items(), key=lambda line: line[1])
     for number, (name, value) in enumerate(ordered):
         y = panel.y(float(value))
@@ -131,7 +131,7 @@ def _each_day(panel: Panel, given: Sequence[Day], unit: str) -> Iterator[Shape]:
 
 
 def _colours(given: Sequence[Day]) -> dict[str, str]:
-    """A colour for each thing; where there are more things than colours, the last is for all that cost less."""
+    """A colour for each item; where there are more items than colours, the cheapest share the last."""
     together: dict[str, Decimal] = defaultdict(Decimal)
     for day in given:
         for name, amount in day.parts.items():
@@ -160,13 +160,13 @@ def _labels(given: Sequence[Day]) -> Iterator[Shape]:
 
 
 def _places_after_point(step: float) -> int:
-    """How many tell multiples of it exactly: none, or two at least, as amounts have."""
+    """Decimals that show its multiples exactly: none, or at least two, as in amounts of money."""
     _, _, fraction = f"{step:.9f}".rstrip("0").partition(".")
     return max(2, len(fraction)) if fraction else 0
 
 
 def _scale(greatest: float) -> tuple[float, float]:
-    """A round top of the scale, and the distance of its lines."""
+    """A round top of the scale, and the distance between its lines."""
     if greatest <= 0:
         return 1.0, 0.25
     rough = greatest / 5

@@ -1,7 +1,7 @@
-"""What a picture is made of, and the two forms that it is written in: SVG, and PNG where no SVG is shown.
+"""A picture's shapes, and its two output formats: SVG, and PNG for where SVG isn't displayed.
 
-Both read the same shapes, so that they look the same. Lengths are in pixels of the SVG, counted from the left upper
-corner; a PNG has `SCALE` of its own for each, so that it stays sharp on a screen that has as many.
+Both are written from the same shapes, so that they look the same. Lengths are in pixels of the SVG, from the upper left
+corner; a PNG has `SCALE` pixels for each, so that it is sharp on a high-resolution screen.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 SCALE: Final = 2
-"""Pixels of a PNG for each of the SVG."""
+"""PNG pixels per SVG pixel."""
 INK: Final = "#1d1d23"
 DASH: Final = (6, 4)
 """A dashed line: drawn, left out."""
 ANCHORS: Final = {"start": "ls", "middle": "ms", "end": "rs"}
-"""How Pillow says where a text stands: its left end, middle or right end, on its baseline."""
+"""Pillow's names for a text's anchor: its left end, middle or right end, on the baseline."""
 
 Anchor = Literal["start", "middle", "end"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A filled rectangle. tip: what an SVG tells of it when it is pointed at."""
+    """A filled rectangle. tip: the tooltip in an SVG."""
 
     x: float
     y: float
@@ -66,7 +66,7 @@ Shape = Box | Line | Words
 
 @dataclass(frozen=True)
 class Picture:
-    """Shapes on white, the later ones over the earlier; `name` says in words what they show."""
+    """Shapes on white, later ones over earlier; `name` is the text alternative."""
 
     width: int
     height: int
@@ -75,7 +75,7 @@ class Picture:
 
 
 def svg(picture: Picture) -> bytes:
-    """A document that needs no other file."""
+    """A self-contained SVG document."""
     size = f'width="{picture.width}" height="{picture.height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {picture.width} {picture.height}" {size} '
@@ -112,7 +112,7 @@ def _element(shape: Shape) -> str:
 
 
 def png(picture: Picture) -> bytes:
-    """The same as pixels, `SCALE` times as many each way, with the font that Pillow brings along."""
+    """A PNG with `SCALE` times as many pixels each way, in Pillow's own font."""
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (picture.width * SCALE, picture.height * SCALE), "#ffffff")

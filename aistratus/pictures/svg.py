@@ -1,8 +1,8 @@
-"""A picture that needs no other program: an SVG with a layout of our own.
+"""The stack's diagram as SVG, with a layout of our own, so that it needs no other program.
 
-Each group of the stack is a band, one below the other in the order of their declaration. Within a band a resource
-stands one column to the right of the last thing in the band that it waits for, and near the height of what it waits
-for. Arrows inside a band are drawn strong, those between bands thin and dashed. Pointed at, an arrow tells its ends.
+Each group of the stack is a band, one below the other in the order of declaration. Within a band a resource is one
+column to the right of the last resource in the band that it depends on, and near the height of its dependencies. Arrows
+inside a band are solid, those between bands thin and dashed. An arrow's tooltip names its ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aistratus.core.resource import Resource
 from aistratus.pictures.text import edges
 
 LETTER = 6.9
-"""Pixels of an average letter at the size of a key; generous, because fonts differ."""
+"""Width (pixels) of an average letter of a key; generous, because fonts differ."""
 HEIGHT, ROW, GAP = 36, 48, 70
 """Pixels: a box, the distance between the tops of two boxes, the space between two columns."""
 MARGIN, HEAD = 16, 30
@@ -80,7 +80,7 @@ def _arrange(stack: Stack, group: Sequence[Resource]) -> dict[str, tuple[int, in
 
 
 def _height(stack: Stack, key: str, rows: Mapping[str, int]) -> float:
-    """The mean row of what it waits for in the columns before: near that, arrows are short and cross little."""
+    """The mean row of its dependencies in earlier columns: near it, arrows are short and rarely cross."""
     before = [rows[parent] for parent in stack.graph[key] if parent in rows]
     return mean(before) if before else 0.0
 

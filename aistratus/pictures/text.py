@@ -1,7 +1,7 @@
-"""Pictures that another program lays out: Mermaid (GitHub and most editors show it) and Graphviz's DOT.
+"""The stack's diagram for programs that lay it out: Mermaid (GitHub and most editors show it) and Graphviz's DOT.
 
-Nodes and frames are numbered in the order of their declaration and named only in labels, so that no key can be a
-reserved word of either language, and the same stack always gives the same text.
+Nodes and frames are numbered in the order of declaration and named only in labels, so that no key can be a reserved
+word of either language, and the same stack always produces the same text.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def dot(stack: Stack) -> str:
 
 
 def edges(stack: Stack) -> list[tuple[str, str]]:
-    """What must be there first, and what stands on it, in the order of declaration."""
+    """The edges, from a dependency to its dependent, in the order of declaration."""
     places = _numbers(stack)
     return [
         (first, resource.key)
@@ -69,10 +69,10 @@ def _numbers(stack: Stack) -> dict[str, int]:
 
 
 def _mermaid(text: str) -> str:
-    """Inside double quotes Mermaid takes HTML, and characters of its own by number."""
+    """A Mermaid label: HTML inside double quotes, with Mermaid's own characters escaped by number."""
     return "".join(char if char.isalnum() or char in " _-./:" else f"#{ord(char)};" for char in text)
 
 
 def _dot(text: str) -> str:
-    """Inside double quotes Graphviz knows a backslash and a double quote as special."""
+    """A DOT label: inside double quotes, only backslash and double quote are special."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -254,7 +254,7 @@ def test_each_action_has_only_the_resources_that_its_own_checks_name() -> None:
     for name, policy in POLICIES.items():
         named: dict[str, set[str]] = {}
         for check in checks(STACK, COMMANDS if name == "all" else (name,)):
-            named.setdefault(check.action, set()).update(check.thing.of_env(NAMES))
+            named.setdefault(check.action, set()).update(check.resource.of_env(NAMES))
         allowed: dict[str, set[str]] = {}
         for statement in policy["Statement"]:
             for action in statement["Action"]:

@@ -1,7 +1,7 @@
-"""The resources that IAM checks calls against: their ARNs, and which of them can be an env's.
+"""The resource types that IAM checks calls against: their ARNs, and how a policy recognises an env's own.
 
-A resource with a name of ours is told apart by that name. What AWS names itself (`vpc-0a1b…`) is told apart by its tags
-where AWS lets a policy ask for them, and can't be told apart at all elsewhere.
+A resource that we name is recognised by its name. One that AWS names (`vpc-0a1b…`) is recognised by its tags, where
+AWS supports a condition on them; elsewhere a policy can't distinguish envs.
 
 Source for ARNs and condition keys: the Service Authorization Reference, one page for each service.
 """
@@ -15,12 +15,12 @@ from aistratus.policies import Names
 
 
 @dataclass(frozen=True)
-class Thing:
-    """A type of resource.
+class ResourceType:
+    """A resource type.
 
-    arn: its ARN with `{id}` for what tells one from another.
-    ids: what `{id}` may be for resources of an env.
-    tagged: those of an env are told apart by their tags.
+    arn: its ARN, with `{id}` for the resource's own part.
+    ids: patterns of `{id}` for resources of an env.
+    tagged: whether those of an env are recognised by their tags.
     """
 
     arn: str
@@ -28,7 +28,7 @@ class Thing:
     tagged: bool = False
 
     def one(self, names: Names, identity: str) -> str:
-        """The ARN of one resource; an ARN stays as it is, and of an address (a queue's) the last part counts."""
+        """The ARN of one resource, given its id, its ARN, or a URL whose last part is its id (a queue's)."""
         if identity.startswith("arn:"):
             return identity
         if identity.startswith("http"):
@@ -54,22 +54,22 @@ class Thing:
         return text
 
 
-def _regional(service: str, resource: str, *ids: str, tagged: bool = False) -> Thing:
+def _regional(service: str, resource: str, *ids: str, tagged: bool = False) -> ResourceType:
     arn = f"arn:{{partition}}:{service}:{{region}}:{{account}}:{resource}"
-    return Thing(arn, ids or ("{prefix}*",), tagged)
+    return ResourceType(arn, ids or ("{prefix}*",), tagged)
 
 
-def _global(resource: str, *ids: str) -> Thing:
-    return Thing(f"arn:{{partition}}:iam::{{account}}:{resource}", ids or ("{prefix}*",))
+def _global(resource: str, *ids: str) -> ResourceType:
+    return ResourceType(f"arn:{{partition}}:iam::{{account}}:{resource}", ids or ("{prefix}*",))
 
 
-def _ec2(resource: str) -> Thing:
-    """EC2 names its resources itself."""
+def _ec2(resource: str) -> ResourceType:
+    """A type of EC2, which chooses ids itself."""
     return _regional("ec2", f"{resource}/{{id}}", "*", tagged=True)
 
 
-EVERYTHING = Thing("{id}", ("*",))
-"""For actions that AWS gives no resource level."""
+EVERYTHING = ResourceType("{id}", ("*",))
+"""For actions without resource-level permissions."""
 
 # --- EC2
 VPC = _ec2("vpc")
@@ -84,27 +84,27 @@ KEY_PAIR = _ec2("key-pair")
 INSTANCE = _ec2("instance")
 VOLUME = _ec2("volume")
 INTERFACE = _ec2("network-interface")
-IMAGE = Thing("arn:{partition}:ec2:{region}::image/{id}", ("ami-*",))
-"""Whose image it is isn't ours to say: settings may name any."""
+IMAGE = ResourceType("arn:{partition}:ec2:{region}::image/{id}", ("ami-*",))
+"""Any image, because settings may name any."""
 
 TAGGABLE = {
     "vpc": VPC, "subnet": SUBNET, "igw": INTERNET_GATEWAY, "nat": NAT_GATEWAY, "eipalloc": ADDRESS, "rtb": ROUTE_TABLE,
     "vpce": ENDPOINT, "sg": SECURITY_GROUP, "key": KEY_PAIR, "i": INSTANCE, "vol": VOLUME, "eni": INTERFACE,
 }  # fmt: skip
-"""By what their ids begin with."""
+"""By the prefix of their ids."""
 
 # --- data
-BUCKET = Thing("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}",))
-OBJECT = Thing("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}/*",))
+BUCKET = ResourceType("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}",))
+OBJECT = ResourceType("arn:{partition}:s3:::{id}", ("{prefix}*-{account}-{region}/*",))
 TABLE = _regional("dynamodb", "table/{id}")
 QUEUE = _regional("sqs", "{id}")
 LEDGER = _regional("ssm", "parameter{id}", "/tinyllama/{env}/*")
 LEDGER_PATH = _regional("ssm", "parameter{id}", "/tinyllama/{env}", "/tinyllama/{env}/*")
 """For what asks by the path of all."""
-IMAGE_PARAMETER = Thing("arn:{partition}:ssm:{region}::parameter{id}", ("/aws/service/*",))
+IMAGE_PARAMETER = ResourceType("arn:{partition}:ssm:{region}::parameter{id}", ("/aws/service/*",))
 """AWS's own parameters, the same for every account."""
-RUN_SHELL_SCRIPT = Thing("arn:{partition}:ssm:{region}::document/{id}", ("AWS-RunShellScript",))
-START_SSH_SESSION = Thing("arn:{partition}:ssm:{region}::document/{id}", ("AWS-StartSSHSession",))
+RUN_SHELL_SCRIPT = ResourceType("arn:{partition}:ssm:{region}::document/{id}", ("AWS-RunShellScript",))
+START_SSH_SESSION = ResourceType("arn:{partition}:ssm:{region}::document/{id}", ("AWS-StartSSHSession",))
 """Documents of AWS's own: what Run Command does on a node, and how a session reaches its sshd."""
 SECRET = _regional("secretsmanager", "secret:{id}", "tinyllama/{env}/*")
 
@@ -113,16 +113,16 @@ USER_POOL = _regional("cognito-idp", "userpool/{id}", "*", tagged=True)
 ROLE = _global("role/{id}")
 PROFILE = _global("instance-profile/{id}")
 PRINCIPAL = _global("{id}", "user/*", "role/*")
-"""Whoever runs the commands: it has no name that we give. To be read only."""
+"""The IAM user that runs the commands, which we don't name. Read only."""
 ANY_ROLE = _global("role/{id}", "*")
-"""The caller's role, likewise."""
+"""Likewise, the role that runs the commands."""
 OIDC_PROVIDER = _global("oidc-provider/{id}", "token.actions.githubusercontent.com")
 OIDC_PROVIDERS = _global("oidc-provider/{id}", "*")
-"""Looked through for ours: its tags say whose one is."""
+"""All of them are listed to find ours by their tags."""
 FUNCTION = _regional("lambda", "function:{id}")
-API = Thing("arn:{partition}:apigateway:{region}::{id}", ("/apis", "/apis/*"))
+API = ResourceType("arn:{partition}:apigateway:{region}::{id}", ("/apis", "/apis/*"))
 """An API's id is API Gateway's own, and the tags of an API say nothing about its routes or stages."""
-API_TAGS = Thing("arn:{partition}:apigateway:{region}::/tags/{id}", ("*",))
+API_TAGS = ResourceType("arn:{partition}:apigateway:{region}::/tags/{id}", ("*",))
 
 # --- watching and paying
 LOG_GROUP = _regional(
@@ -142,14 +142,14 @@ LOG_STREAM = LOG_GROUP
 TOPIC = _regional("sns", "{id}")
 ALARM = _regional("cloudwatch", "alarm:{id}")
 ALARMS = _regional("cloudwatch", "alarm:{id}", "*")
-DASHBOARD = Thing("arn:{partition}:cloudwatch::{account}:dashboard/{id}")
-WATCH = Thing(
+DASHBOARD = ResourceType("arn:{partition}:cloudwatch::{account}:dashboard/{id}")
+WATCH = ResourceType(
     "arn:{partition}:cloudwatch:{id}",
     ("{region}:{account}:alarm:{prefix}*", ":{account}:dashboard/{prefix}*"),
 )
 """Alarms and dashboards."""
-BUDGETS = Thing("arn:{partition}:budgets::{account}:budget/{id}", ("*",))
-BUDGET = Thing("arn:{partition}:budgets::{account}:budget/{id}")
+BUDGETS = ResourceType("arn:{partition}:budgets::{account}:budget/{id}", ("*",))
+BUDGET = ResourceType("arn:{partition}:budgets::{account}:budget/{id}")
 RULE = _regional("events", "rule/{id}")
 SCHEDULE = _regional("scheduler", "schedule/{id}", "{prefix}*/{prefix}*")
 SCHEDULE_GROUP = _regional("scheduler", "schedule-group/{id}")
