@@ -172,7 +172,7 @@ class Run:
         running = list(self._running())
         found = metering.measure(self.dynamodb, self.env.jobs_table, running, self.at, self.env.kill_usd)
         _log(level="error" if found.unknown else "info", event="metered", **found.item())
-        if (spend := metering.metric(found, self.place.env, running=bool(running))) is not None:
+        if (spend := metering.metric(found, self.env.env, running=bool(running))) is not None:
             _log(**spend)
         if found.news and running:
             self._notify(
