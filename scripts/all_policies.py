@@ -26,6 +26,7 @@ def main() -> None:
     settings = load(flags={"env": NAMES.env, **tables}, environ={})
     stack = describe(settings, NAMES, shipped(settings))
     documents = {f"operator-{command}": operator(NAMES, stack, command=command) for command in COMMANDS}
+    documents["operator"] = operator(NAMES, stack)
     for role in (resource for resource in stack.resources if isinstance(resource, Role)):
         documents |= {f"{role.key}-{name}": dict(document) for name, document in role.inline.items()}
     print(json.dumps(documents))

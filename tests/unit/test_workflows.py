@@ -47,6 +47,11 @@ def test_ci_runs_what_a_laptop_runs_and_may_only_read() -> None:
     assert ".ci/run" in [step.get("run") for step in workflow("ci")["jobs"]["test"]["steps"]]
 
 
+def test_ci_has_the_policies_judged_by_two_linters_and_their_word_counts() -> None:
+    job = workflow("ci")["jobs"]["policies"]
+    assert "scripts/lint_policies" in [step.get("run") for step in job["steps"]] and "continue-on-error" not in job
+
+
 def test_deploy_may_ask_for_a_token_and_nothing_else() -> None:
     assert workflow("deploy")["permissions"] == {}
     permissions = workflow("deploy")["jobs"]["deploy"]["permissions"]
