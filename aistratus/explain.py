@@ -67,7 +67,19 @@ def _denied(error: BaseException, operation: str, message: str) -> Denied:
     told = " and ".join(f"{name}{_on(resources)}" for name, resources in wanted.items())
     isnt = "isn't allowed" if action else "may be missing, AWS doesn't say what"
     statements = " and ".join(_statement(actions, resources) for resources, actions in _by_resources(wanted).items())
-    return Denied(f"{operation} was denied: {told} {isnt}", todo=f"add the statement {statements}; {ALL_OF_IT}")
+    todo = f"add the statement {statements}{_to_what(message)}; {ALL_OF_IT}"
+    return Denied(f"{operation} was denied: {told} {isnt}", todo=todo)
+
+
+def _to_what(message: str) -> str:
+    """Where the statement belongs, if not to the caller's own policies: what else bounds them has to allow it as well.
+
+    Source: IAM user guide, "Troubleshoot access denied error messages": "because no <kind of policy> allows the …".
+    """
+    lacking = re.search(r"because no ([\w -]+?) allows", message)
+    if lacking is None or lacking[1] == "identity-based policy":
+        return ""
+    return f" to the {lacking[1]}, which bounds what your own policies allow"
 
 
 def _needed(error: BaseException) -> dict[str, set[str]]:

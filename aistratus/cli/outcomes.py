@@ -174,7 +174,8 @@ def left_to_do(changes: Iterable[Change], *, account_changes: bool) -> list[str]
         if change.key == "budget" and change.action == "create" and account_changes:
             sentences.append(
                 "The budget counts nothing until the tags Project and Env are activated as cost allocation tags; AWS "
-                "offers them up to a day after their first use (AWS console, Billing, Cost allocation tags)"
+                "offers them up to a day after their first use (AWS console, Billing, Cost allocation tags), and "
+                "`aistratus doctor` has the command"
             )
     return sentences
 

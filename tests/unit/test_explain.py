@@ -66,6 +66,16 @@ def test_an_explicit_deny_is_not_answered_with_an_allow() -> None:
     assert failure.todo == "a policy denies it (explicit deny in a service control policy)"
 
 
+@pytest.mark.parametrize("kind", ["permissions boundary", "service control policy", "session policy"])
+def test_what_bounds_the_callers_own_policies_is_named_where_it_lacks_the_statement(kind: str) -> None:
+    message = (
+        f"User: {ANN} is not authorized to perform: iam:CreateRole on resource: arn:aws:iam::123456789012:role/x "
+        f"because no {kind} allows the iam:CreateRole action"
+    )
+    todo = explain(refused("AccessDenied", message)).todo
+    assert f"}} to the {kind}, which bounds" in todo
+
+
 def test_a_denial_without_details_says_who_can_help() -> None:
     failure = explain(refused("403", "Forbidden", "HeadBucket"))
     assert str(failure) == "HeadBucket was denied: Forbidden; allow this call to the user or role that you use"

@@ -26,7 +26,7 @@ def budget(action: Literal["create", "unchanged"]) -> Change:
 
 def test_whose_budget_is_new_is_told_once_that_tags_must_be_activated() -> None:
     (sentence,) = left_to_do([budget("create")], account_changes=True)
-    assert "cost allocation tags" in sentence
+    assert "cost allocation tags" in sentence and "doctor" in sentence
     assert left_to_do([budget("unchanged")], account_changes=True) == []
     assert left_to_do([budget("create")], account_changes=False) == []
 
