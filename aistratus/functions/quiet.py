@@ -2,8 +2,9 @@
 
 This is the second of three guards. The first is the worker, which switches its own machine off; this one stops what the
 worker leaves running because it died, hangs or counts wrongly. It runs every 30 minutes and allows `GRACE_S` beyond the
-worker's limit, so that no node runs for more than an hour beyond the limit without a job, whatever its worker does. The
-third is the budget's limit, whatever the reason that anything runs. Pure functions: no call, no clock.
+worker's limit, so that no node runs for more than an hour beyond the limit without a job, whatever its worker does. A
+node without any sign of life is stopped like a builder, however long it may idle: it answers nobody. The third guard is
+the budget's limit, whatever the reason that anything runs. Pure functions: no call, no clock.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 QUIET_S: Final = 55 * 60
-"""How long a machine that isn't the node (a builder) may run; with the 30 minutes between two looks, at most 85."""
+"""How long any machine, builder or node, may run unseen, whatever its own limits: none does for over 85 minutes."""
 
 GRACE_S: Final = 25 * 60
 """Beyond the node's own limits. A first boot may load for 15 minutes before its limit begins to count."""
@@ -46,16 +47,13 @@ def why_stop(machine: Machine, beat: Mapping[str, Any], limits: Limits, moment: 
         beat: the latest heartbeat in the jobs table, which may be another machine's.
     """
     seen, worked = _signs(machine, beat)
-    if not machine.is_node:
-        quiet = moment - seen
-        return f"no heartbeat and no job for {quiet / 60:.0f} minutes" if quiet > QUIET_S else None
-    idle, run = moment - worked, moment - machine.started
-    if idle > limits.idle_s + GRACE_S:
+    quiet, idle, run = moment - seen, moment - worked, moment - machine.started
+    if machine.is_node and idle > limits.idle_s + GRACE_S:
         return f"no job for {idle / 60:.0f} minutes, and its worker didn't switch it off after {limits.idle_s / 60:.0f}"
-    if run > limits.run_s + GRACE_S:
+    if machine.is_node and run > limits.run_s + GRACE_S:
         limit = limits.run_s / 3600
         return f"it has run for {run / 3600:.1f} hours, and its worker didn't switch it off after {limit:.0f}"
-    return None
+    return f"no heartbeat and no job for {quiet / 60:.0f} minutes" if quiet > QUIET_S else None
 
 
 def _signs(machine: Machine, beat: Mapping[str, Any]) -> tuple[float, float]:

@@ -286,6 +286,15 @@ def test_the_function_ends_what_has_run_for_too_long_though_it_works() -> None:
     assert told is not None and "it has run for 12.4 hours" in told
 
 
+def test_a_node_whose_worker_is_dead_is_ended_long_before_it_may_be_idle_for_so_long() -> None:
+    node, patient = quiet.Machine(id="i-1", started=0, is_node=True), quiet.Limits(idle_s=14_400, run_s=43_200)
+    dead = {"instance_id": "i-1", "at_ms": 600_000, "idle_s": 0}
+    assert quiet.why_stop(node, dead, patient, 600 + quiet.QUIET_S) is None
+    assert quiet.why_stop(node, dead, patient, 601 + quiet.QUIET_S) == "no heartbeat and no job for 55 minutes"
+    alive = {**dead, "at_ms": 4_000_000, "idle_s": 3_990}
+    assert quiet.why_stop(node, alive, patient, 4_000 + quiet.QUIET_S) is None
+
+
 def test_signs_of_life_are_only_taken_from_the_machines_own_worker() -> None:
     builder = quiet.Machine(id="i-1", started=1_000.0, is_node=False)
     late = 1_000.0 + quiet.QUIET_S + 1
