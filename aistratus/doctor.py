@@ -301,10 +301,9 @@ def check_cost_tags(patient: Patient) -> Finding:
     try:
         answer = aws.ce.list_cost_allocation_tags(TagKeys=list(tags.TAGS), Type="UserDefined")
     except ClientError as error:
-        if tags.NOT_THE_PAYER not in error_message(error):
+        if (refused := tags.refusal(error_message(error))) is None:
             raise
-        what = "nothing counted this month, and only the organisation's management account knows whether it could be"
-        return Finding(check, "warn", what, tags.BY_THE_PAYER)
+        return Finding(check, "warn", refused.what, refused.todo)
     found = tags.standing(answer["CostAllocationTags"])
     return Finding(check, "warn" if found.todo else "ok", found.what, found.todo)
 

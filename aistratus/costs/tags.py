@@ -16,14 +16,10 @@ from typing import Any, Final
 
 TAGS: Final = ("Project", "Env")
 
-NOT_THE_PAYER: Final = "Linked account"
-"""How the refusal begins that tells a member of an organisation from somebody who lacks a permission."""
-
 ACTIVATE: Final = "aws ce update-cost-allocation-tags-status --cost-allocation-tags-status " + " ".join(
     f"TagKey={tag},Status=Active" for tag in TAGS
 )
 IN_THE_CONSOLE: Final = "AWS console, Billing, Cost allocation tags"
-BY_THE_PAYER: Final = f"have the management account activate {' and '.join(TAGS)} ({IN_THE_CONSOLE})"
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,25 @@ def standing(rows: Iterable[Mapping[str, Any]]) -> Standing:
     if off := [tag for tag in TAGS if status[tag] != "Active"]:
         return Standing(f"not activated: {_tags(off)}; AWS's budgets count nothing", f"run: {ACTIVATE}")
     return Standing("active; AWS begins to count up to a day after that")
+
+
+def refusal(message: str) -> Standing | None:
+    """What a refusal of Cost Explorer's means that has nothing to do with permissions; `None` for any other.
+
+    Sources: terraform-provider-aws issue 37636; Cost Management user guide, "Creating a budget", by which AWS enables
+    Cost Explorer with an account's first budget.
+    """
+    if "Linked account" in message:
+        return Standing(
+            "nothing counted this month, and only the organisation's management account knows whether it could be",
+            f"have the management account activate {_tags(TAGS)} ({IN_THE_CONSOLE})",
+        )
+    if "not enabled for cost explorer" in message.lower():
+        return Standing(
+            "nothing counted this month: Cost Explorer isn't enabled in this account yet",
+            "AWS enables it within a day of the first budget; opening it once in the console does so, too",
+        )
+    return None
 
 
 def _tags(names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from aistratus.costs.tags import TAGS, behind, standing
@@ -69,10 +70,22 @@ def test_a_budget_that_counts_nothing_has_cost_explorer_asked() -> None:
     assert (found.state, found.what) == ("warn", "not activated: Project and Env; AWS's budgets count nothing")
 
 
-def test_a_member_of_an_organisation_is_sent_to_the_management_account() -> None:
-    refused = "Failed to list Cost Allocation Tags: Linked account doesn't have access to cost allocation tags."
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ("Failed to list Cost Allocation Tags: Linked account doesn't have access to cost allocation tags.",
+         "have the management account activate Project and Env"),
+        ("User not enabled for cost explorer access", "within a day of the first budget"),
+    ],
+)  # fmt: skip
+def test_who_could_not_know_is_told_who_does(refused: str, told: str) -> None:
     found = looked("0", refused)
-    assert found.state == "warn" and "management account" in found.what and "management account" in found.todo
+    assert found.state == "warn" and told in found.todo
+
+
+def test_a_missing_permission_stays_one() -> None:
+    with pytest.raises(ClientError):
+        looked("0", "User: ann is not authorized to perform: ce:ListCostAllocationTags on resource: *")
 
 
 @pytest.mark.parametrize(
