@@ -51,6 +51,8 @@ IAM_LETS_GO = Wait(
 class Role(Resource):
     """A role named `tinyllama-<env>-<key>`.
 
+    Its output `unique` is IAM's own id of it, which another role that is made later under the same name hasn't.
+
     trust: who may assume it.
     inline: all its inline policies by name; others are removed.
     managed: ARNs of all its managed policies; others are detached.
@@ -166,7 +168,9 @@ def _found_role(aws: Cloud, key: str, role: Mapping[str, Any]) -> Found:
         max_session_s=settings.get("MaxSessionDuration"),
         permissions_boundary=role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
     )
-    return Found(state=state, ids={"id": name, "arn": role["Arn"], "name": name}, tags=_tags(role))
+    return Found(
+        state=state, ids={"id": name, "arn": role["Arn"], "name": name, "unique": role["RoleId"]}, tags=_tags(role)
+    )
 
 
 def _roles(aws: Cloud) -> dict[str, Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -20,8 +21,10 @@ from aistratus.core.errors import Failure
 from aistratus.core.resource import Found, Ref, Resource, at_create, reconciles
 from aistratus.core.settle import Wait, settle, until
 from aistratus.resources.calls import unless_gone
+from aistratus.resources.iam import owned_roles
 
 GONE = frozenset({"ResourceNotFoundException"})
+LAMBDA = "lambda.amazonaws.com"
 
 RUNTIME = "python3.14"
 """The newest Python that Lambda documents. Source: Lambda developer guide, "Lambda runtimes"."""
@@ -50,6 +53,16 @@ two statements of its policy ("due to a concurrent update operation").
 
 Source: Lambda developer guide, "Lambda function states"; terraform-provider-aws issue 5154, sst issue 6923.
 """
+
+ROLE_ID = "ROLE_ID"
+"""A variable that no program reads: the `unique` id of the function's role. It shows a role that was made anew.
+
+Lambda lets just the role with this id decrypt the function's variables. If the role is deleted and made again under the
+same name, the function can't start any more. Source: as for `_lend_another_role`.
+"""
+
+ANOTHER_ROLE = Wait(what="another role of this env that Lambda may assume is there", within=60)
+"""Several may have been lost at once, and are made beside each other."""
 
 FUNCTION_READY = Wait(what="the function is ready", within=180, codes=GONE, first=0.3)
 """Seconds as a rule. A version that was just published may not be known everywhere yet."""
@@ -165,6 +178,9 @@ def ensure_function(aws: Cloud, want: Function, have: Found | None, changes: fro
 def _repair(aws: Cloud, want: Function, have: Found, changes: frozenset[str]) -> None:
     """Configuration and code are two calls, and the second has to wait for the first."""
     name = aws.name(want.name)
+    if "environment" in changes and _role_is_another(want, have):
+        _lend_another_role(aws, want, name)
+        changes |= {"role"}
     if configuration := _configuration(want, changes):
         change(aws, aws.lambda_.update_function_configuration, FunctionName=name, **configuration)
         ready(aws, name)
@@ -187,6 +203,30 @@ def _repair(aws: Cloud, want: Function, have: Found, changes: frozenset[str]) ->
         )
     if "tags" in changes:
         aws.lambda_.tag_resource(Resource=have.ids["arn"], Tags=aws.tags(want.key))
+
+
+def _role_is_another(want: Function, have: Found) -> bool:
+    """Was its role deleted, and another one made under the same name, since its variables were written?"""
+    assert isinstance(have.state, Function)
+    before = have.state.environment.get(ROLE_ID)
+    return before is not None and before != want.environment.get(ROLE_ID)
+
+
+def _lend_another_role(aws: Cloud, want: Function, name: str) -> None:
+    """Gives the function another of our roles for the moment until it gets its own: then Lambda renews its grant.
+
+    What is published keeps running as it is; nobody calls what isn't, but the guard's rules, whose next call mends it.
+    Source: AWS re:Post, knowledge center, "How do I resolve KMSAccessDeniedException errors from Lambda?".
+    """
+
+    def other() -> str | None:
+        roles = [role for role in owned_roles(aws.fresh()) if role.ids["arn"] != want.role]
+        usable = (role for role in roles if LAMBDA in json.dumps(getattr(role.state, "trust", {})))
+        return next((role.ids["arn"] for role in usable), None)
+
+    role = until(ANOTHER_ROLE, other, clock=aws.clock)
+    change(aws, aws.lambda_.update_function_configuration, FunctionName=name, Role=role)
+    ready(aws, name)
 
 
 def _package(want: Function) -> bytes:

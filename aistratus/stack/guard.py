@@ -9,7 +9,7 @@ from aistratus import policies
 from aistratus.core.resource import Ref
 from aistratus.policies import Names
 from aistratus.resources.events import EventRule
-from aistratus.resources.functions import Function, ServicePermission
+from aistratus.resources.functions import ROLE_ID, Function, ServicePermission
 from aistratus.resources.iam import Role
 from aistratus.resources.logs import LogGroup
 from aistratus.settings import Settings
@@ -70,6 +70,7 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
             "IDLE_MINUTES": str(settings.node.idle_minutes),
             "MAX_HOURS": str(settings.node.max_hours),
             "ROUTER": names.function("router:live"),
+            ROLE_ID: Ref(guard_role, "unique"),
         },
     )
     guard = EventRule(

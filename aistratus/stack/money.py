@@ -9,7 +9,7 @@ from aistratus.cloud import PROJECT
 from aistratus.core.resource import Ref, Resource
 from aistratus.policies import Names
 from aistratus.resources.budgets import Budget, notice
-from aistratus.resources.functions import Function, ServicePermission
+from aistratus.resources.functions import ROLE_ID, Function, ServicePermission
 from aistratus.resources.iam import Role
 from aistratus.resources.logs import LogGroup
 from aistratus.resources.scheduler import Schedule, ScheduleGroup
@@ -99,6 +99,7 @@ def _summary(
             "TOPIC": Ref(people.alerts, "arn"),
             "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",
             "RATE_DATE": settings.budget.rate_date.isoformat(),
+            ROLE_ID: Ref(summary_role, "unique"),
         },
     )
     schedules = ScheduleGroup(key="schedules")

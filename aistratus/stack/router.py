@@ -10,7 +10,7 @@ from aistratus import policies, wire
 from aistratus.core.resource import Ref
 from aistratus.policies import Names
 from aistratus.resources.events import EventRule
-from aistratus.resources.functions import Alias, Function, ServicePermission
+from aistratus.resources.functions import ROLE_ID, Alias, Function, ServicePermission
 from aistratus.resources.iam import Role
 from aistratus.resources.logs import LogGroup
 from aistratus.settings import Settings
@@ -60,6 +60,7 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         "LIMIT_EUR": f"{settings.budget.limit_eur:g}",
         "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",
         "HEALTH_PATH": settings.api.health_path,
+        ROLE_ID: Ref(router_role, "unique"),
     }
     router = Function(
         key="router",

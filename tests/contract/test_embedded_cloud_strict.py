@@ -187,6 +187,19 @@ def test_environment_size(judge: Judge) -> None:
     client.update_function_configuration(FunctionName=name, Environment={"Variables": {"A": "x" * 4_095}})
 
 
+def test_role_made_anew(judge: Judge) -> None:
+    client, iam, own, other = judge("lambda"), judge("iam"), role(judge.connect), role(judge.connect)
+    name = function(judge.connect, Role=own, Environment={"Variables": {"A": "x"}})
+    trust = json.dumps(iam.get_role(RoleName=own.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"])
+    iam.delete_role(RoleName=own.rpartition("/")[2])
+    iam.create_role(RoleName=own.rpartition("/")[2], AssumeRolePolicyDocument=trust)
+    client.update_function_configuration(FunctionName=name, Role=own, Environment={"Variables": {"A": "y"}})
+    assert refused(client.invoke, FunctionName=name) == "KMSAccessDeniedException"
+    for one in (other, own):
+        client.update_function_configuration(FunctionName=name, Role=one)
+    assert "FunctionError" not in client.invoke(FunctionName=name)
+
+
 def test_zip_size(judge: Judge) -> None:
     code = refused(
         judge("lambda").create_function,

@@ -18,7 +18,7 @@ from aistratus.cloud import Cloud
 from aistratus.core.errors import Failure, Stranger
 from aistratus.core.resource import Ref, Resource
 from aistratus.policies import trust
-from aistratus.resources.functions import Alias, Function, InvokePermission
+from aistratus.resources.functions import ROLE_ID, Alias, Function, InvokePermission
 from aistratus.resources.httpapi import HttpApi
 from aistratus.resources.iam import Role
 from aistratus.resources.lambda_code import owned_functions
@@ -139,6 +139,29 @@ def test_a_new_variable_reaches_what_is_live(aws: Cloud, engine: Engine) -> None
     engine.up(*stack(more={"RATE": "7"}))
     live = aws.lambda_.get_function_configuration(FunctionName=aws.name("router"), Qualifier="live")
     assert live["Environment"]["Variables"]["RATE"] == "7"
+
+
+def test_a_role_that_was_deleted_and_is_made_again_may_read_the_variables(aws: Cloud, engine: Engine) -> None:
+    """Lambda grants that to the role itself, not to its name: the function has another one for a moment."""
+
+    def wanted() -> list[Resource]:
+        resources, other = stack(), Role(key="other_role", trust=trust("lambda.amazonaws.com"))
+        role = next(one for one in resources if isinstance(one, Role))
+        known = {ROLE_ID: Ref(role, "unique")}
+        made = [replace(one, environment={**one.environment, **known}) if isinstance(one, Function) else one
+                for one in resources]  # fmt: skip
+        router = next(one for one in made if isinstance(one, Function))
+        made = [replace(one, function=Ref(router), environment=router.environment) if isinstance(one, Alias) else one
+                for one in made if not isinstance(one, InvokePermission)]  # fmt: skip
+        return [*made, other]
+
+    engine.up(*wanted())
+    which = {"FunctionName": aws.name("router"), "Qualifier": "live"}
+    aws.iam.delete_role(RoleName=aws.name("router_role"))
+    engine.up(*wanted())
+    assert json.loads(aws.lambda_.invoke(**which)["Payload"].read()) == "hello"
+    assert aws.lambda_.get_function_configuration(**which)["Role"].endswith(aws.name("router_role"))
+    assert engine.plan(*wanted()).empty
 
 
 def test_publishing_that_died_before_the_alias_moved_goes_on_without_another_version(

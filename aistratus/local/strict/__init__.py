@@ -16,6 +16,7 @@ from aistratus.local.strict import (
     delivery,
     ec2,
     events,
+    grants,
     iam,
     instances,
     lambda_,
@@ -49,6 +50,7 @@ RULES: Final[tuple[Rule, ...]] = tuple(
         throttling,
         watch,
         at_once,
+        grants,
     )
     for rule in service.RULES
 )
