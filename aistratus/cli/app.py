@@ -1,7 +1,7 @@
-"""The Typer app: global options, exit codes, and the one place that decides which cloud an env lives in.
+"""The Typer app: global options, exit codes, and the one place that chooses an env's cloud.
 
-The env `local` lives in the embedded cloud, which is started when a command needs it; every other env, and every env
-when AWS_ENDPOINT_URL names an endpoint, is reached through the SDK's own chain. From here on nobody asks.
+The env `local` is in the embedded cloud, which is started when a command needs it; every other env, and every env when
+AWS_ENDPOINT_URL names an endpoint, is reached through the SDK's own chain. No other code distinguishes the two.
 """
 
 from __future__ import annotations

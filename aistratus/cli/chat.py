@@ -1,4 +1,4 @@
-"""`aistratus chat`: one question, a pipe, a conversation at a terminal, and what was said earlier."""
+"""`aistratus chat`: a single question, a pipe, or a conversation at a terminal; and the archive of conversations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aistratus chat list|show|search|delete|export`: what was said earlier, as it is kept on this machine."""
+"""`aistratus chat list|show|search|delete|export`: the archive of conversations on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line from a conversation at the command line to its env's API, and where the conversation is kept."""
+"""Connects a conversation at the command line with its env's API and with the archive."""
 
 from __future__ import annotations
 

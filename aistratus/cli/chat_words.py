@@ -1,4 +1,4 @@
-"""What goes wrong between a person and the model: what, why, what to do next, and how to find it in the logs."""
+"""The error messages of `chat`: what failed, why, what to do next, and how to find it in the logs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """`aistratus cost --check`: one line and an exit code, for cron.
 
-It asks for the env's record (one call to DynamoDB) and for what the budget says (free, and half a day late); the
-greater of the two counts. EC2 is asked as well where the guard hasn't looked for a while. No prompt, no colour, no call
-that AWS charges for by itself, and nothing is imported that a count doesn't need. Whatever keeps it from knowing ends
-with 1.
+It reads the env's record (one call to DynamoDB) and the budget's figure (free, and half a day late); the greater of
+the two counts. EC2 is asked as well where the guard hasn't run for a while. No prompt, no colour, no call that AWS
+charges for, and no import that isn't needed. Any failure to find out exits with 1.
 """
 
 from __future__ import annotations

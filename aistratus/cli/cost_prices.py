@@ -1,4 +1,4 @@
-"""`cost prices`: the list, and how it is brought up to date."""
+"""`cost prices`: shows and refreshes the price list."""
 
 from __future__ import annotations
 

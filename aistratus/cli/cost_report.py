@@ -1,4 +1,4 @@
-"""What `aistratus cost` tells, gathered: metered, billed and expected, by what and by day."""
+"""Gathers the data of `aistratus cost`: metered, billed and forecast, by item and by day."""
 
 from __future__ import annotations
 

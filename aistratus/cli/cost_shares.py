@@ -1,7 +1,7 @@
-"""`cost --by conversation`: what each conversation had of the node, and what 1,000 tokens cost.
+"""`cost --by conversation`: each conversation's share of the node's cost, and the cost of 1,000 tokens.
 
-A conversation's share of what machine and address cost is its share of the time in which the model worked. So the time
-in which the node waited for the next prompt is borne by all alike.
+A conversation's share of the cost of machine and address is its share of the time in which the model worked. So idle
+time is divided in the same proportion.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How `aistratus cost` looks: three figures, lines by what and by day, and the same for programs."""
+"""The output of `aistratus cost`: three figures and tables by item and by day, and the same as JSON and CSV."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`cost --usage`: what flowed this month and what that costs, as CloudWatch counted it.
+"""`cost --usage`: this month's traffic and what it costs, from CloudWatch's metrics.
 
-GetMetricStatistics is among the million calls a month that AWS gives away; GetMetricData isn't.
+GetMetricStatistics is in CloudWatch's free tier of a million calls a month; GetMetricData isn't.
 Source: CloudWatch pricing, "APIs".
 """
 

@@ -1,7 +1,7 @@
-"""How whoever sits here gets to the API: by an invitation that `login` has kept, else by AWS credentials.
+"""Finds the API and its tokens: by an invitation that `login` has stored, else by AWS credentials.
 
-The first needs no AWS account and makes no call; the second looks the ids up in the ledger and signs in as the operator
-unless somebody has signed in by `login`.
+The former needs no AWS account and makes no call; the latter reads the ids from the ledger and signs in as the operator
+unless a user has signed in with `login`.
 """
 
 from __future__ import annotations

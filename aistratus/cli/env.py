@@ -1,4 +1,4 @@
-"""`aistratus env`: which envs there are, and their ids for other programs."""
+"""`aistratus env`: lists envs, and exports their ids for other programs."""
 
 from __future__ import annotations
 

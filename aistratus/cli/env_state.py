@@ -1,4 +1,4 @@
-"""The state of an env as AWS and the worker tell it now: the document of `aistratus status -o json`."""
+"""An env's current state, from AWS and the worker's heartbeat: the document of `aistratus status -o json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is typed where nobody sees it, or comes through a pipe; never from the command line."""
+"""Reads secrets: typed without echo, or from a pipe; never from the command line."""
 
 from __future__ import annotations
 

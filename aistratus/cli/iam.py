@@ -1,4 +1,4 @@
-"""`aistratus iam`: what the person or role that runs these commands has to be allowed."""
+"""`aistratus iam`: the permissions that the user or role running these commands needs."""
 
 from __future__ import annotations
 

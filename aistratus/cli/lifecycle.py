@@ -1,4 +1,4 @@
-"""`up`, `plan` and `down`: three readings of the same description. What they say is in `outcomes.py`."""
+"""`up`, `plan` and `down`: what they do. What they print is in `outcomes.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aistratus local`: the embedded cloud by itself, for other programs and for looking inside."""
+"""`aistratus local`: starts, stops and inspects the embedded cloud, for other programs."""
 
 from __future__ import annotations
 

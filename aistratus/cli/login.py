@@ -1,4 +1,4 @@
-"""`aistratus login`, `logout`, `whoami` and `token`: who talks to the API from this machine."""
+"""`aistratus login`, `logout`, `whoami` and `token`: the signed-in user of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aistratus model`: which model answers; added, looked through, chosen while the node runs, removed."""
+"""`aistratus model`: adds, lists, chooses and removes models while the node runs."""
 
 from __future__ import annotations
 

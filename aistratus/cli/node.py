@@ -1,4 +1,4 @@
-"""`aistratus node`: stop, start and look at the machine that runs the model."""
+"""`aistratus node`: stops, starts, resizes and shows the machine that runs the model."""
 
 from __future__ import annotations
 

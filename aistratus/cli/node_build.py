@@ -1,4 +1,4 @@
-"""`aistratus node build`: the worker's image, on a machine that lives for one build."""
+"""`aistratus node build`: builds the worker's image on a temporary machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aistratus node launch|ssh|logs`: what needs a way to the machine itself, by Systems Manager or by SSH."""
+"""`aistratus node launch|ssh|logs`: commands that connect to the machine, by Systems Manager or SSH."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How the operator's command line gets to the API: ids from the ledger, and a sign-in that asks nothing.
+"""The operator's access to the API: ids from the ledger, and a sign-in without a prompt.
 
-Somebody with AWS credentials for the account is already more than any user of the API. So the command line signs in
-as the user `operator` with a password of its own making, kept encrypted in the ledger and never shown.
+Somebody with AWS credentials for the account already has more rights than any user of the API. So the command line
+signs in as the user `operator`, with a generated password that is kept encrypted in the ledger and never shown.
 """
 
 from __future__ import annotations

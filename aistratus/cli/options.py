@@ -1,7 +1,7 @@
-"""The options that every command has, and where they may stand.
+"""The global options, and their position on the command line.
 
-They may be written before or after the command (`aistratus -o json plan`, `aistratus plan -o json`): people try both.
-The command line is put in order before Typer reads it, so that they are declared once.
+They may stand before or after the command (`aistratus -o json plan`, `aistratus plan -o json`), because users try both.
+The arguments are reordered before Typer parses them, so that the options are declared once.
 """
 
 from __future__ import annotations

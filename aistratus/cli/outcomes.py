@@ -1,6 +1,6 @@
-"""What `up`, `plan` and `down` say: the plan before anything is done, and how a run has ended.
+"""The output of `up`, `plan` and `down`: the plan before any change, and the result of a run.
 
-It only tells; what is done, `lifecycle.py` decides.
+It only reports; `lifecycle.py` decides what is done.
 """
 
 from __future__ import annotations

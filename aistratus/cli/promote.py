@@ -1,8 +1,8 @@
-"""`aistratus env promote dev qa`: settings that proved themselves in one env become another's.
+"""`aistratus env promote dev qa`: copies one env's settings to another.
 
-Both are tables of the same file, `[envs.dev]` and `[envs.qa]`. Only what `[envs.dev]` says itself is copied; what it
-has from the rest of the file or from the defaults, `qa` has as well. Ids stay where they are: an ARN or an AWS profile
-of one env means something else, or nothing, in another. Comments and form of the file stay as they are.
+Both are tables of the same file, `[envs.dev]` and `[envs.qa]`. Only the settings in `[envs.dev]` itself are copied;
+those from the rest of the file or from the defaults hold for `qa` anyway. Ids aren't copied: an ARN or an AWS profile
+of one env means something else, or nothing, in another. Comments and formatting of the file are preserved.
 """
 
 from __future__ import annotations

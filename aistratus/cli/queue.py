@@ -1,4 +1,4 @@
-"""`aistratus queue`: how the queue is, and a way back for what was given up."""
+"""`aistratus queue`: the queue's health, and the redrive of dead letters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a plan costs: a price for each line, and one for all of them.
+"""The prices in a plan: one for each line, and the total.
 
-Prices are AWS's list prices in EUR, without tax: by the month while idle, and what an hour in which the node runs costs
-more. They are told of the embedded cloud's env too, where nothing is paid: they are what the same stack costs on AWS.
+Prices are AWS's list prices in EUR, without tax: per month while idle, and the additional cost of an hour in which the
+node runs. The embedded cloud's env shows them too, although it is free: they are what the same stack costs on AWS.
 """
 
 from __future__ import annotations

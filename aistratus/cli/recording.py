@@ -1,6 +1,6 @@
-"""What `up` and `down` write down, so that what the env costs can be counted.
+"""The records that `up` and `down` keep, from which the env's cost is metered.
 
-None of it may make a command fail that has done its work: what couldn't be written is told, and the next `up` does it.
+A failed write must not fail a command that has done its work: it is reported, and the next `up` writes again.
 """
 
 from __future__ import annotations

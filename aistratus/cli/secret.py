@@ -1,7 +1,7 @@
-"""`aistratus secret`: values that `up` makes a place for and only a person sets.
+"""`aistratus secret`: sets the values of secrets, which `up` creates empty.
 
-A value is typed where nobody sees it, or comes through a pipe. It is never taken from the command line, which every
-process of the machine can read, and never shown again: not by `status`, not in an error, not in a trace.
+A value is typed without echo, or comes through a pipe. It is never taken from the command line, which every process of
+the machine can read, and never shown again: not by `status`, not in an error, not in a trace.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a command that talks to a cloud works with: settings, cloud, ledger, stack, and a Ctrl-C that lets calls end."""
+"""The context of a command that talks to a cloud: settings, cloud, ledger, lock, stack, and an orderly Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How plans, progress and results look: lines for people, one stable JSON document for programs."""
+"""Formats plans, progress and results: lines for people, one stable JSON document for programs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The program's entry: straight to the prompt where that is all that was asked for, else to the command line.
+"""The program's entry point: a fast path to the prompt of `aistratus chat`, else the Typer app.
 
-Typer reads a command line with Pydantic and imports every command first, which takes longer than everything that the
-prompt of `aistratus chat` needs. So that one call, alone or with `-c` and `-e ENV`, is recognized here; the rest of
-the program is loaded while the prompt stands there already. Any other call goes the usual way, and ends the same.
+Typer and Pydantic take longer to import than everything that the prompt needs. So `aistratus chat`, alone or with `-c`
+and `-e ENV`, is recognised here, and the rest of the program is imported while the prompt is already shown. Any other
+call takes the usual way, with the same result.
 """
 
 from __future__ import annotations

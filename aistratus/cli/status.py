@@ -1,4 +1,4 @@
-"""`aistratus status`: what is really there, and whether it works."""
+"""`aistratus status`: the actual state of an env, and its health."""
 
 from __future__ import annotations
 

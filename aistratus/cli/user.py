@@ -1,4 +1,4 @@
-"""`aistratus user`: who may use the env. For operators with AWS credentials."""
+"""`aistratus user`: manages the env's users. For operators with AWS credentials."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The difference between what is wanted and what is there, found in one place, field by field.
+"""Drift: the difference between desired and actual state, computed in one place, field by field.
 
-A field that wants `None` isn't managed. Plain values compare by equality, IAM policies by meaning: order, one-element
-lists, the writing of an account's root and statement ids don't matter to IAM, so they don't matter here. A field made
-with `unordered` compares as a set. A field made with `one_of` is well with any of its values, and the first is the one
-for something new; one made with `at_least` is well with any larger value. Tags compare as "ours are there with our
-values": tags that others add are left alone.
+A desired `None` means that the field isn't managed. Plain values compare by equality, IAM policies by meaning: order,
+one-element lists, the spelling of an account's root and statement ids don't matter to IAM, so they don't matter here.
+An `unordered` field compares as a set. A `one_of` field accepts any of its values, the first of which is used for a new
+resource; an `at_least` field accepts any larger value. Of tags only ours are compared: others' tags are left alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What can go wrong, told apart by type and said in one sentence.
+"""The errors that users see, distinguished by type, each one sentence.
 
-Everything that a person may see is a `Failure`: what failed, on which resource, why, and what to do next. The
-command line prints the sentence and exits with `exit_code`; the traceback shows only with `--verbose`. Code that
-must react differently to different failures catches a subclass, never a text.
+Each is a `Failure`: what failed, on which resource, why, and what to do next. The command line prints the sentence and
+exits with `exit_code`; the traceback shows only with `--verbose`. Code that must react differently to different
+failures catches a subclass and never compares texts.
 """
 
 from __future__ import annotations

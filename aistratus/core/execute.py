@@ -1,13 +1,13 @@
-"""Doing it: `up` and `down` as one walk each over the graph.
+"""Applies changes: `up` and `down`, each one walk over the graph.
 
-`up` visits a resource as soon as the last of its inputs is done, ensures it if it differs, and records its ids before
-it counts as done. When all that is wanted is there, it takes away what the settings have switched off, children before
-parents, with their records: not earlier, because until then something wanted may still lead there (a route to a NAT
-gateway), and not at all if something wanted failed. `down` first removes what is ours but has no place in the stack,
-then visits the same graph reversed, then sweeps: it lists, kind by kind, everything that carries our tags or a name
-only we can have, removes that too, and lists again. What the last listing shows is what is left.
+`up` visits a resource as soon as the last of its inputs is done, ensures it if it has drifted, and records its ids
+before it counts as done. Then it removes what the settings have switched off, dependents first, with their records: not
+earlier, because until then something may still refer to it (a route to a NAT gateway), and not at all if anything
+failed. `down` first removes resources of ours that the stack doesn't declare, then visits the same graph reversed, then
+sweeps: it lists, kind by kind, everything that carries our tags or a name only we can have, removes that too, and lists
+again. What the last listing shows is left over.
 
-A failure blocks only what depends on it. Every outcome has a line; nothing is summed up away.
+A failure blocks only what depends on it. Every resource's outcome is reported.
 """
 
 from __future__ import annotations

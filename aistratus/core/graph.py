@@ -1,11 +1,11 @@
-"""The order of things, read off the fields, and one walk over it that everything shares.
+"""The dependency graph, derived from the resources' fields, and the one walk over it.
 
-`walk` visits every node as soon as all that it waits for is done, on a thread pool, without waves. A failure blocks
-only what depends on it: the walk goes on with the rest and gives all failures back together. Ctrl-C (a set `stop`)
-starts nothing new and lets what is in flight end.
+`walk` visits every resource as soon as its dependencies are done, on a thread pool, without waves. A failure blocks
+only what depends on it: the walk continues with the rest and returns all failures together. Ctrl-C (a set `stop`)
+starts nothing new and lets running visits end.
 
-What the settings have switched off is declared too, as unwanted: nothing that is wanted may refer to it, everything of
-it that exists is taken away by `up`, and whoever has to know all that may exist (`down`, the ledger) asks for `whole`.
+Resources that the settings switch off are declared too, as unwanted: no wanted resource may refer to one, `up` removes
+those that exist, and `whole` is the graph of all that may exist (for `down` and the ledger).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The ledger: which ids belong to which key. A cache of the truth, never the truth.
+"""The ledger: the ids of each resource, by key. It is a cache of the actual state, never the state itself.
 
-Every resource's ids stand in one parameter, `/tinyllama/<env>/<key>`, as a JSON object, written right after the
+Each resource's ids are kept in one parameter, `/tinyllama/<env>/<key>`, as a JSON object, written right after the
 resource was ensured. Other programs (the router, CI, a second laptop) read ids there without asking every service. A
-lost or wrong ledger costs time and never a duplicate: everything is found again by name or tags, and the ledger is
-written anew.
+lost or wrong ledger costs time and never causes a duplicate: everything is found again by name or tags, and the ledger
+is rewritten.
 """
 
 from __future__ import annotations

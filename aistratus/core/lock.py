@@ -1,9 +1,9 @@
 """The lock of an env: one command at a time changes it.
 
-The lock is a parameter in the ledger's store. Taking it is one write that fails if the parameter exists. Parameters
-know no such write for taking over from a dead owner, so whoever wants to do that first creates a claim to exactly the
-version that was read. A lock expires, which is how an owner who has died on another machine is told; an owner who is
-alive renews it, with a claim as well.
+The lock is a parameter in the ledger's store, a lease with an expiry. Acquiring it is one write that fails if the
+parameter exists. Parameters have no conditional overwrite for taking over from a dead owner, so whoever does that first
+creates a claim to exactly the version that was read. The expiry shows that an owner on another machine has died; a live
+owner renews its lease, with a claim as well.
 """
 
 from __future__ import annotations

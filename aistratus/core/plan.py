@@ -1,8 +1,8 @@
-"""What is there, what is wanted, and what lies between: the reading that every command shares.
+"""The plan: actual state, desired state and the changes between them. Every command shares this reading.
 
-`survey` finds all resources of a stack at once (finding needs no parent, so there is no order to keep) and `plan`
-compares. What the settings have switched off is looked for with the rest: it has a line only if it is there, and then
-the line says `delete`. Nothing here writes.
+`survey` finds all resources of a stack at once (finding needs no parent, so there is no order) and `plan` compares.
+Resources that the settings switch off are looked for as well: each one that exists is planned as `delete`. Nothing here
+writes.
 """
 
 from __future__ import annotations

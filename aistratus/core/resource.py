@@ -1,19 +1,19 @@
-"""A resource kind is a frozen dataclass that says what is wanted, and four functions beside it.
+"""A resource kind: a frozen dataclass that declares the desired state, and the four functions of its reconciler.
 
-    find(aws, want)                  -> Found | None    what is really there, as the same dataclass plus ids
+    find(aws, want)                  -> Found | None    the actual state, as the same dataclass plus ids
     ensure(aws, want, have, changes) -> Found           create it, or repair just the fields named in `changes`
     remove(aws, have)                                   remove it; already gone is fine
     owned(aws)                       -> [Found]         everything of this kind that is ours, whatever its key
 
-They are the only code that makes provisioning calls for that kind. Everything else (order, difference, plan, parallel
-walk, teardown, sweep) is generic and reads nothing but the dataclass.
+They are the only code that makes provisioning calls for that kind. Everything else (order, drift, plan, parallel walk,
+teardown, sweep) is generic and reads nothing but the dataclass.
 
-A field says `None` for "not managed". A field that holds a `Ref` stands for another resource's output and is the only
-way to say "after": there is no hand-kept order anywhere.
+`None` in a field means "not managed". A field that holds a `Ref` stands for another resource's output and is the only
+way to declare a dependency: no order is kept by hand.
 
-`find` runs for all resources at once, before anything is known of their parents, so it gets `want` with its `Ref`s
-still in place and goes by name, by tags and by recorded ids. Only the service's not-found error means absent; every
-other error is raised.
+`find` runs for all resources at once, before anything is known of their parents, so its `want` still holds `Ref`s, and
+it searches by name, by tags and by recorded ids. Only the service's not-found error means absent; every other error is
+raised.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Waits with names.
+"""Named, capped waits for AWS's eventual consistency.
 
-AWS answers before it is done, and some answers aren't seen everywhere at once. Each such wait is a `Wait`: a name that
-people see, a cap in seconds, and the reason. Waiting goes through a `Clock`, so that tests take no time and Ctrl-C ends
-a wait at once. A retry never papers over a wrong order: a `Wait` names the error codes that it forgives.
+AWS answers before it is done, and changes aren't visible everywhere at once. Each such wait is a `Wait`: a name that
+users see, a cap in seconds, and the reason. Waiting goes through a `Clock`, so that tests take no time and Ctrl-C ends
+a wait at once. A `Wait` names the error codes that it retries, so that a retry never hides a wrong order.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How long the node takes to be ready: learned from its latest boots, which the worker records.
+"""Estimates how long the node takes to become ready, from its latest boots.
 
-`started` says that a boot begins now; the worker tells when it was ready (`worker/boots.py`).
+`started` records that a boot begins; the worker records when it was ready (`worker/boots.py`).
 """
 
 from __future__ import annotations

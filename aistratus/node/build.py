@@ -1,11 +1,11 @@
-"""The worker's image: built on a machine of its own, pushed to the env's repository, and the machine is ended.
+"""Builds the worker's image on a temporary instance, and pushes it to the env's repository.
 
-The builder is an instance with the key `build_runner`, which no stack declares: it lives for one build. Three things
-end it: whoever built, also when the build fails or is interrupted; its own clock after 50 minutes; the guard in AWS.
-What is left of it all the same is found by its tags, and `down` sweeps it.
+The builder is an instance with the key `build_runner`, which no stack declares: it exists for one build. It is
+terminated by this command, also when the build fails or is interrupted, by its own timer after 50 minutes, and by the
+guard in AWS. One that is left over all the same is found by its tags, and `down` removes it.
 
-Two builds that begin in the same second don't see each other. Each has a builder of its own, told apart by a word in
-its user data (which also makes EC2's client token another one), and ends just that.
+Builds that start in the same second don't interfere: each has its own builder, distinguished by a random word in its
+user data (which also changes EC2's client token), and terminates only that.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What waits is answered on the CPU first, where that is sooner (`node.answer_on_cpu`).
+"""Drains the queue on the CPU before a change to a GPU, where that is sooner (`node.answer_on_cpu`).
 
-There is one machine: while it stops, is changed and starts as another type, nobody answers. So the CPU can't serve the
-queue *while* a GPU boots; what it can do is to finish what waits before it makes way, when that takes no longer than
-the change would. How fast it is says its worker's heartbeat, how long the change takes its latest boots.
+There is one machine: while it stops, is changed and starts as another type, no prompt is answered. So the CPU can't
+serve the queue *while* a GPU boots, but it can answer the waiting prompts first, if that takes no longer than the
+change. The worker's heartbeat gives its speed, the latest boots give the duration of the change.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Is the node's GPU in use? Its worker says so in the heartbeat (`worker/gpu.py`).
+"""Whether the node's GPU is in use, as its worker reports in the heartbeat (`worker/gpu.py`).
 
-The first boot on a type with a GPU builds NVIDIA's driver, which takes some minutes; the worker answers on the
-processor meanwhile, and is started anew when the driver works. So such a node is ready when its GPU is in use, or when
-its worker says why it won't be. A worker from before it could tell counts as ready, as it did then.
+The first boot of a GPU type builds NVIDIA's driver, which takes some minutes; the worker runs on the CPU meanwhile, and
+is restarted when the driver works. So such a node is ready when its GPU is in use, or when its worker reports why it
+won't be. An older worker, which doesn't report on the GPU, counts as ready.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The SSH host keys of an env's nodes: learnt once from the node itself by way of AWS, then pinned.
+"""The SSH host keys of an env's nodes: obtained once from the node through AWS, then pinned.
 
-SSH alone can't tell whether the first key it is shown is the node's. AWS can: the console output comes from the machine
-(cloud-init writes the keys there at the first boot), and a command that Systems Manager runs, runs on it. So a key is
-never taken from the connection that it shall protect, and a node that shows another one than the pinned is refused.
+SSH alone can't verify the first key that it is shown. AWS can: the console output comes from the machine (cloud-init
+writes the keys there at the first boot), and so does the output of a command run by Systems Manager. So a key is never
+taken from the connection that it is to protect, and a node with another key than the pinned one is refused.
 
 Source: cloud-init's documentation, "Keys to Console" (the lines between which the keys stand).
 """

@@ -1,8 +1,8 @@
 """The idle limit: minutes without a job after which the node switches itself off.
 
-The setting `node.idle_minutes` goes to the node in its manifest, which it reads at its next boot. What is set here goes
-into the jobs table, where the worker looks three times a minute and the guard at each of its runs, with no other
-permission than they have for their heartbeat, and without Parameter Store's limit of 40 reads a second.
+The setting `node.idle_minutes` reaches the node in its manifest at its next boot. A limit that is set here goes into
+the jobs table, which the worker reads three times a minute and the guard at each run, without further permissions and
+without Parameter Store's limit of 40 reads a second.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`aistratus node launch`: the bootstrap script over any transport, heard step by step.
+"""`aistratus node launch`: runs the bootstrap script over any transport, and reports its steps as they end.
 
-The script is the one of the node's user data, run as `launch`. It may run at any time: what is there already is kept,
-and a second run restarts nothing. Its lines `step NAME kept|changed MILLISECONDS` are its report.
+It is the script of the node's user data, run as `launch`. It is idempotent: what is installed already is kept, and a
+second run restarts nothing. It reports by lines of the form `step NAME kept|changed MILLISECONDS`.
 """
 
 from __future__ import annotations

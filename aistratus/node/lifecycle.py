@@ -1,8 +1,8 @@
-"""Stopping and starting the node by hand.
+"""Stops and starts the node by hand.
 
-The node is the stack's one instance. Each command looks first, waits out a state in between (`pending` can't be
-stopped, `stopping` can't be started), and ends when EC2 shows what was asked for. So it may be called in every state,
-and twice at once. Source: EC2 user guide, "Instance lifecycle".
+The node is the stack's one instance. Each command looks first, waits for a transitional state to end (`pending` can't
+be stopped, `stopping` can't be started), and returns when EC2 shows the requested state. So it works in every state,
+and for two callers at once. Source: EC2 user guide, "Instance lifecycle".
 """
 
 from __future__ import annotations

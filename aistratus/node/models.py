@@ -1,9 +1,9 @@
-"""Models of an env: checked where they come from, kept in the bucket under their hash, chosen while the node runs.
+"""An env's models: checked before upload, stored in the bucket under their hash, chosen while the node runs.
 
-A file passes the worker's own pre-flight here, before it is uploaded: structure, tensors, vocabulary, and whether its
-weights and context fit into the memory of a type that the node may be. Beside it lies a small document that says what
-was found. What the worker is to load stands in the jobs table (`wire.MODEL_PK`); it checks the file once more, and
-keeps the model before when that fails (`worker/models.py`).
+A file passes the worker's pre-flight check here before it is uploaded: structure, tensors, vocabulary, and whether its
+weights and context fit the memory of one of the node's types. The findings are stored beside it as a small document.
+The jobs table names the model that the worker is to load (`wire.MODEL_PK`); the worker checks the file again, and keeps
+the previous model when that fails (`worker/models.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The power record as the operator's commands write it: when they start, stop or see an instance of the env.
+"""The commands' entries in the power record: when they start, stop or see an instance of the env.
 
-Nothing that a command does depends on it, so a sign that can't be left is no failure: the guard sees within minutes
-what runs, and the meter counts to the last sign of life.
+No command depends on it, so a failed write is no failure: the guard records within minutes what runs, and the meter
+counts up to the last entry.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which way to the node: Systems Manager where its agent answers, SSH where it is asked for or is all there is.
+"""Chooses the transport to the node: Systems Manager where its agent is online, SSH on request or as the fallback.
 
-`node.transport = "auto"` takes Systems Manager if the agent is online; if not, SSH straight to the node where
-`node.ssh_cidr` opens that; otherwise it waits for the agent. `ssm` and `ssh` take just that.
+`node.transport = "auto"` uses Systems Manager if the agent is online; if not, SSH directly to the node where
+`node.ssh_cidr` allows that; otherwise it waits for the agent. `ssm` and `ssh` use only that.
 """
 
 from __future__ import annotations

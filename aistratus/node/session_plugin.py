@@ -1,8 +1,8 @@
-"""SSH through Systems Manager: no open port, but AWS's `session-manager-plugin` has to be on this machine.
+"""SSH through Systems Manager: needs no open port, but AWS's `session-manager-plugin` on this machine.
 
-StartSession makes a session whose far end is connected to the node's sshd; the plugin carries the bytes between that
-and its own standard input and output, which here are one end of a socket. The token goes to the plugin in its
-environment, because everybody on the machine can read arguments.
+StartSession opens a session to the node's sshd; the plugin forwards bytes between it and its own standard input and
+output, which are one end of a socket here. The token is passed in the plugin's environment, because arguments can be
+read by everybody on the machine.
 
 Source: aws-cli, `customizations/sessionmanager.py` (arguments, `AWS_SSM_START_SESSION_RESPONSE`, and the first version
 that reads it); Systems Manager user guide, "Allow and control permissions for SSH connections through Session Manager".

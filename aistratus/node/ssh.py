@@ -1,9 +1,8 @@
-"""The node by SSH: answers as it goes, and needs a way in and this machine's key.
+"""The SSH transport: streams output, and needs network access to the node and this machine's key.
 
-The connection is paramiko's. The host key is compared with the pinned one before anything is sent, and nothing is ever
-accepted on first sight (`host_keys.py`). A script runs under a small leash on the node: when the channel closes, be it
-by Ctrl-C, by the end of its time or because the connection broke off, all that the script started is ended. sshd alone
-would let it run on.
+The connection is paramiko's. The host key is compared with the pinned one before anything is sent, and no key is
+accepted on first use (`host_keys.py`). A script runs under a small wrapper on the node that ends everything the script
+has started when the channel closes, be it by Ctrl-C, a time-out or a broken connection; sshd alone would let it run on.
 """
 
 from __future__ import annotations

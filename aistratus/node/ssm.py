@@ -1,9 +1,9 @@
-"""The node by Systems Manager's Run Command: no open port, no key, and an entry in CloudTrail for each command.
+"""The Systems Manager transport (Run Command): no open port, no key, and a CloudTrail entry for each command.
 
-A command is sent once, also when the answer to the call gets lost: it carries a mark in its comment, and is looked for
-by that before it is sent again. Output that GetCommandInvocation cuts off is fetched whole from the env's bucket, where
-the agent leaves it. Run Command shows nothing before a command has ended; a script that shall be heard as it goes is
-therefore left running in a session of its own, and short commands look after it.
+A command is sent exactly once, even if the call's answer gets lost: its comment holds an idempotency key, by which it
+is looked for before it is sent again. Output that GetCommandInvocation truncates is fetched from the env's bucket,
+where the agent stores it. Run Command returns no output before a command has ended; a script whose output is to be
+streamed is therefore started in the background, and read by short commands (`ssm_heard.py`).
 
 Sources: Systems Manager API reference, SendCommand and GetCommandInvocation (StandardOutputContent: the first 24,000
 characters, StandardErrorContent: the first 8,000); user guide, "Understanding command statuses". The agent, which does

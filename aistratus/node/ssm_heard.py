@@ -1,8 +1,7 @@
-"""A script that is heard as it goes, by way of Run Command, which itself shows nothing before a command's end.
+"""Streams a script's output over Run Command, which itself returns none before a command has ended.
 
-The script is left running on the node in a session of its own, with its output in a file. Short commands read what the
-file has gained. Ctrl-C and the end of its time end the whole session. If this program is killed, the script goes on
-to its own end.
+The script runs on the node in a session of its own, with its output in a file. Short commands read what was appended.
+Ctrl-C and the time-out end the whole session. If this program is killed, the script runs to its own end.
 """
 
 from __future__ import annotations

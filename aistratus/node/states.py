@@ -1,16 +1,16 @@
-"""The node's states, and what may be done in each: pure, without a call.
+"""The node's state machine: its states, and the next step towards a goal. Pure, without a call.
 
-EC2 knows where the machine stands, the worker's heartbeat whether somebody answers on it, and the jobs table whether
-its shape is being changed. `state` makes one word of the three, for `status` and for whoever decides. `step` says what
-to do next on the way to a goal; whoever wants something looks, does that one step, and looks again. So every command
-is safe in every state, two at once end alike, and a command that died is gone on with by the next one.
+EC2 knows the machine's state, the worker's heartbeat whether a worker serves jobs, and the jobs table whether its type
+is being changed. `state` combines the three, for `status` and for decisions. `step` returns the next step towards a
+goal; a command looks, does that one step, and looks again. So every command is safe in every state, two commands at
+once end the same way, and a command that died is continued by the next one.
 
     absent          there is no machine, or it is being terminated
     stopped         it costs its volume only; the next prompt wakes it
-    pending         EC2 looks for room and starts it
+    pending         EC2 allocates capacity and starts it
     warming         it runs, and its worker starts, loads the model, or waits for its GPU's driver
     ready           its worker takes jobs
-    running         it runs, but no worker has given a sign of life in the time that a boot takes
+    running         it runs, but no worker has sent a heartbeat in the time that a boot takes
     stopping        it ends its programs
     shape-changing  it stops, is changed and starts again as another type
 

@@ -1,8 +1,8 @@
-"""Stopping all machines of an env, whatever becomes of one of them.
+"""Stops all machines of an env, whatever happens to one of them.
 
-EC2 is asked for all of them before any is waited for, with a call each: it carries out one call for all of its ids or
-for none. One that is `pending` can't be stopped yet and is asked again when it runs. Source: EC2 API reference,
-StopInstances; EC2 user guide, "Instance lifecycle".
+All stop calls are made before any is waited for, one per machine, because EC2 carries out a call for all of its ids
+or for none. A machine that is `pending` can't be stopped yet; the call is repeated when it runs.
+Source: EC2 API reference, StopInstances; EC2 user guide, "Instance lifecycle".
 """
 
 from __future__ import annotations

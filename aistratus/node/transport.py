@@ -1,11 +1,10 @@
-"""The ways to a node, behind one interface.
+"""The interface of the transports to a node.
 
-A `Transport` runs a script on the node as root, puts a file there, and reads a file that grows. The ways differ in
-what they need: Systems Manager needs no open port and no key, SSH needs both and answers as it goes. Whoever uses one
-doesn't ask which it is.
+A `Transport` runs a script on the node as root, uploads a file, and follows a growing file. Systems Manager needs no
+open port and no key; SSH needs both and streams output. Callers don't depend on which one they use.
 
-Where a script names a file of the node it goes through `on_node`: a machine has its files at `/`, a node that is a
-folder on somebody's computer says in `NODE_ROOT` where that is.
+A script names the node's files through `on_node`: a machine has them at `/`, the embedded cloud's node below the folder
+in `NODE_ROOT`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The whole stack of one env, read top to bottom. Nothing else in the project lists resources.
 
-`describe` puts it together from its groups, one after the other; each file here declares one group, or two that are
-close. A group stands only on those above it.
+`describe` assembles it from its groups, one after the other; each file here declares one group, or two that belong
+together. A group depends only on those above it.
 
-What settings switch off is declared here too, and handed over as unwanted: `up` takes it away where it is there. Four
-readings share this description: `plan` compares it, `up` makes it, `status` asks it for its health, `down` takes
-it away in reverse. What must come before what is read off the `Ref`s. The way of a prompt runs from the bottom to the
-top: the API calls the router, the router writes the jobs table and the queue, the node takes from both.
+Resources that the settings switch off are declared too, as unwanted: `up` removes them where they exist. Four commands
+share this description: `plan` compares it with the actual state, `up` reconciles it, `status` reads its health, `down`
+removes it in reverse. The order follows from the `Ref`s. A prompt passes the groups from the bottom to the top: the API
+calls the router, the router writes the jobs table and the queue, the node reads from both.
 """
 
 from __future__ import annotations

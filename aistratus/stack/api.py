@@ -1,4 +1,4 @@
-"""The HTTP API before the router: who is let in, how often, and what is written down of it."""
+"""The HTTP API in front of the router: authorizer, throttling and access log."""
 
 from __future__ import annotations
 

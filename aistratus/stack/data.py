@@ -1,4 +1,4 @@
-"""Where prompts and replies lie: the bucket, the jobs table, the queue; and the secret that the router may read."""
+"""Storage of prompts and replies: the bucket, the jobs table and the queue; and the secret that the router may read."""
 
 from __future__ import annotations
 

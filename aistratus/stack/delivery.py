@@ -1,4 +1,4 @@
-"""Delivery: from a push to GitHub to the router. Its workflow starts a build, and the build publishes the new code."""
+"""Continuous delivery: a push to GitHub starts a build, and the build publishes the router's new code."""
 
 from __future__ import annotations
 

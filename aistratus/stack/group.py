@@ -1,4 +1,4 @@
-"""What each file beside this one gives: the resources of one group, made of settings, names and earlier groups."""
+"""The return type of each group: its resources, declared from settings, names and earlier groups."""
 
 from __future__ import annotations
 

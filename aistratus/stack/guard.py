@@ -1,4 +1,4 @@
-"""Guards: a machine that nobody needs doesn't run for long, and none runs when the budget's limit is reached."""
+"""The guards: they stop machines that nobody needs, and all machines when the budget's limit is reached."""
 
 from __future__ import annotations
 

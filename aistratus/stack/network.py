@@ -1,8 +1,8 @@
-"""The network: the node stands in the public subnet behind a group without inbound rules (`node.ssh_cidr` opens SSH for
-one address); S3 is reached for free.
+"""The network: the node is in the public subnet, in a security group without inbound rules (`node.ssh_cidr` opens SSH
+for one address); S3 is reached through a free gateway endpoint.
 
-With NAT a new node stands in a private subnet. A node that is there stays where it was made, since it could only be
-made anew: `plan` shows nothing for it, and `up --replace` makes it where a new one would stand.
+With NAT a new node is created in a private subnet. An existing node stays in its subnet, because moving it means
+replacing it: `plan` shows no change for it, and a replacement (`up --replace`) is created in the new place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The node: the manifest tells it what to run, the instance finds it by its user data."""
+"""The node: the instance, and the manifest, named in its user data, that says what it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may sign in, and who is told: the operator, of alarms, of money and once a day."""
+"""Users and notifications: who may sign in, and the topics that mail the operator."""
 
 from __future__ import annotations
 

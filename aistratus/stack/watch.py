@@ -1,4 +1,4 @@
-"""Watch: four alarms tell the operator, one dashboard shows all of it.
+"""Monitoring: four alarms that notify the operator, and one dashboard.
 
 An alarm costs $0.10 a month for each metric (six here; ten are free in an account), a metric of our own $0.30 (four;
 ten free), dashboards nothing up to three and $3 each beyond: `watch.dashboard` switches ours off.

@@ -1,9 +1,9 @@
 """The conversation at a terminal.
 
-`screen.py` draws: what was said scrolls away above, below stand the unfinished end of the reply, the line that is being
-typed, and the bottom line. `program.py` talks: it takes one line after another, a question or a slash command, while
-the screen goes on. `plain.py` is a screen for terminals that can only print. None of them knows how the others work;
-what they expect of each other stands in `parts.py`.
+`screen.py` draws: finished text scrolls up, and below it are the unfinished end of the reply, the input line and the
+bottom line. `program.py` controls: it handles one line after another, a question or a slash command, while the screen
+continues. `plain.py` is a screen for terminals that can only print. They depend on each other only through the
+interfaces in `parts.py`.
 
-Nothing here reaches for the network or for AWS's SDK before the prompt is on the screen.
+Nothing here uses the network or imports AWS's SDK before the prompt is shown.
 """

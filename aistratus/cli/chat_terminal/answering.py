@@ -1,4 +1,4 @@
-"""One reply on its way, followed in a thread of its own: stopping it never waits for the network."""
+"""Follows one reply in a thread of its own, so that stopping it never waits for the network."""
 
 from __future__ import annotations
 

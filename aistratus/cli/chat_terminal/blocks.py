@@ -1,11 +1,11 @@
-"""Markdown that is still being written, cut into blocks: what is finished never changes again.
+"""Splits growing Markdown into blocks, of which all but the last are final.
 
-A reply comes in pieces. A block that is finished (a paragraph, a heading, a list's item, a line of code) can be printed
-once and left alone; only the last one, which may still grow, has to be drawn again. So the screen doesn't flicker, what
-was printed can be copied and scrolled back to, and a reply of any length costs the same to show.
+A reply comes in pieces. A finished block (a paragraph, a heading, a list item, a line of code) is printed once; only
+the last one, which may still grow, has to be redrawn. So the screen doesn't flicker, printed text can be copied and
+scrolled back to, and the effort doesn't grow with the reply's length.
 
-The cut follows lines, as CommonMark's block structure does (spec 0.31, "Blocks and inlines"); what the lines inside a
-block mean is left to whoever renders it.
+The split follows lines, like CommonMark's block structure (spec 0.31, "Blocks and inlines"); the lines inside a block
+are left to the renderer.
 """
 
 from __future__ import annotations

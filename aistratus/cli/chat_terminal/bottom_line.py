@@ -1,7 +1,7 @@
-"""The line at the screen's bottom: what the node does, what waits, how fast the last reply came, and what it costs.
+"""The status line at the bottom of the screen: node, queue, speed of the last reply, and cost.
 
-It shows what the API tells (`GET /queue-health`) and what was measured here; what nobody has told isn't there. Between
-two looks it counts on by itself, so that "stops in 7 min" is never older than a second.
+It shows what the API reports (`GET /queue-health`) and what was measured here, and leaves out what is unknown. Between
+two reports it counts down by itself, so that "stops in 7 min" is never older than a second.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The clipboard of whoever sits at the terminal: filled by a program of the system's, else by the terminal itself."""
+"""Copies text to the clipboard: by a program of the system, else by an escape sequence of the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The slash commands: what they are called, what they take, and the way from a typed line to the function that does it.
+"""The registry of slash commands: names, arguments, and the dispatch of a typed line.
 
 A line is a command if its first word is a slash and letters. `/etc/hosts, what is it?` is a question, and so is
 anything after a space.

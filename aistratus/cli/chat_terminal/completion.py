@@ -1,4 +1,4 @@
-"""Completes slash commands, and the names of files after those that take one."""
+"""Completes slash commands, and file names after those that take one."""
 
 from __future__ import annotations
 

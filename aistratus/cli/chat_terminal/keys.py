@@ -1,4 +1,4 @@
-"""The keys of a conversation, beside those that every line editor has."""
+"""Key bindings of a conversation, in addition to the line editor's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the part of the screen is arranged that may still change."""
+"""The layout of the part of the screen that is redrawn."""
 
 from __future__ import annotations
 

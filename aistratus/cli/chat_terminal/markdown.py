@@ -1,4 +1,4 @@
-"""Blocks of Markdown as text for a terminal that copies out clean: no frames, no padding, no hard breaks in code."""
+"""Renders Markdown blocks for a terminal, so that copied text is clean: no frames, no padding, no breaks in code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Slash commands about the machine and its money.
+"""Slash commands about the machine and its cost.
 
-/stop, /start and /resize ask the API, which any operator may, with or without AWS credentials. /idle and /cost are
-other commands of this program and need AWS credentials as they do.
+/stop, /start and /resize call the API, which any operator may, with or without AWS credentials. /idle and /cost run
+other commands of this program, which need AWS credentials.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the conversation at a terminal is made of, as far as its parts see each other."""
+"""The interfaces between the parts of the conversation at a terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The conversation itself: takes one line after another, a question or a slash command, and keeps the screen informed.
+"""The controller of a conversation: handles one line after another, a question or a slash command.
 
-The prompt is on the screen before any of this runs: settings, archive, AWS's SDK and the network come after it, in a
-thread of their own, while the person is typing already.
+The prompt is shown before any of this runs: settings, archive, AWS's SDK and the network are loaded in a thread of
+their own, while the user is already typing.
 """
 
 from __future__ import annotations

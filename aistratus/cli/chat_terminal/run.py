@@ -1,4 +1,4 @@
-"""Puts the conversation at a terminal together, so that its prompt stands there before anything else is loaded."""
+"""Assembles the conversation at a terminal, so that its prompt is shown before anything else is loaded."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The screen of a conversation: an input line that is always there, and everything else around it.
+"""The screen of a conversation: an input line that is always available, and everything around it.
 
-What is finished is printed once above the input and belongs to the terminal from then on: it scrolls, it can be copied,
-and it survives any change of the window's width. Only what may still change is drawn again: the end of a reply, the
-line that says what is waited for, the input, and the bottom line. prompt_toolkit draws just their differences.
+Finished text is printed once above the input and then belongs to the terminal: it scrolls, can be copied, and survives
+a change of the window's width. Only what may still change is redrawn: the end of a reply, the waiting line, the input,
+and the bottom line. prompt_toolkit draws just their differences.
 """
 
 from __future__ import annotations

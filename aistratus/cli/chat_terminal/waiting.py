@@ -1,4 +1,4 @@
-"""What the screen waits for: a stage of the reply, or a person's yes or no."""
+"""What the screen waits for: a stage of the reply, or the user's yes or no."""
 
 from __future__ import annotations
 

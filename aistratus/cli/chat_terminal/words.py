@@ -1,4 +1,4 @@
-"""What the screen shows of words: remarks, questions, and replies in Markdown."""
+"""The screen's texts: remarks, questions, and replies in Markdown."""
 
 from __future__ import annotations
 
