@@ -1,8 +1,8 @@
-"""Where the hosted sign-in page may lead back to: a program on the user's own machine.
+"""The callback URLs of the hosted sign-in page, which redirects to a program on the user's machine.
 
-Cognito compares the address with its client's list character by character, port included, and takes plain HTTP for
-this machine only (by its name; by 127.0.0.1 and ::1 since August 2025). So a few ports are declared, and `aistratus
-login` takes one that is free.
+Cognito compares the URL with its client's list exactly, including the port, and allows plain HTTP for this machine only
+(by its name; by 127.0.0.1 and ::1 since August 2025). So a few ports are declared, and `aistratus login` uses a free
+one.
 Source: Cognito API reference, CreateUserPoolClient, CallbackURLs; https://github.com/microsoft/vscode/issues/256122
 """
 

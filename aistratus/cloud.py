@@ -1,12 +1,12 @@
-"""The cloud as reconcilers see it: clients, names, tags, identity, time, and a memory for shared list calls.
+"""The cloud as reconcilers see it: clients, names, tags, identity, clock, and a cache of shared list calls.
 
-There is one `Cloud` type for every cloud. The embedded cloud plugs in as an endpoint and credentials, given by the
-composition root; nothing here or below asks which cloud it is.
+There is one `Cloud` type for every cloud. The embedded cloud plugs in as an endpoint and credentials, set by the
+composition root; nothing here or below distinguishes clouds.
 
-Clients are made lazily and once, are safe to use from many threads, and retry by botocore's `standard` mode and beyond
-its quota (`retries.py`). Creating things is different: a create whose answer got lost may have been carried out, and
-asking again would make a second VPC. So creates go through `create_once`, which never repeats a call before it has
-looked whether the first one worked.
+Clients are created lazily and once, are thread-safe, and retry by botocore's `standard` mode and beyond its quota
+(`retries.py`). Create calls are different: one whose answer got lost may have been carried out, and a retry would
+create a second VPC. So they go through `create_once`, which never repeats a call before it has checked whether the
+first one worked.
 """
 
 from __future__ import annotations

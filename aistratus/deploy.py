@@ -1,12 +1,12 @@
-"""`python -m aistratus.deploy`: what a build does, and nothing else.
+"""`python -m aistratus.deploy`: deploys the router's code from a build, and nothing else.
 
-It packs the router from the source that it is run in, byte for byte as `aistratus up` does, and makes it the code that
-users meet: upload, publish a version, move the alias. Where that code is there already, nothing happens. The env comes
-from `AISTRATUS_ENV`, region and credentials from the SDK's own chain.
+It packages the router from the source that it is run in, byte for byte as `aistratus up` does, and deploys it: upload,
+publish a version, move the alias. If that code is deployed already, nothing happens. The env comes from
+`AISTRATUS_ENV`, region and credentials from the SDK's own chain.
 
-Everything besides code (variables, memory, the role) is `up`'s business: a version is published with whatever the
-function has. It needs boto3 and the distributions that ship in the zip, no other part of the project's installation
-(`scripts/lock/deploy.txt`).
+Everything besides code (variables, memory, the role) is left to `up`: a version is published with the function's
+current configuration. It needs boto3 and the distributions that ship in the zip, no other part of the project's
+installation (`scripts/lock/deploy.txt`).
 """
 
 from __future__ import annotations

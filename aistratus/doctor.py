@@ -1,7 +1,7 @@
-"""Looks for what would stop `up`, before it does: one finding for each thing, with what to do about it.
+"""Checks for what would stop `up`: one finding for each obstacle, with what to do about it.
 
-Nothing is changed, and a look that isn't allowed is a finding of its own, never an end. `up` itself makes only the
-checks that cost no call (`preflight`): a permission that can't be read says nothing about those that are needed.
+Nothing is changed, and a check that isn't permitted becomes a finding of its own and doesn't end the others. `up` runs
+only the checks that make no call (`preflight`): a permission that can't be checked may be granted all the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A lock between processes: a file that one of them holds, and that the system frees when its holder dies."""
+"""A lock between processes on this machine: a locked file, which the system releases when its holder dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns what AWS and its SDK raise into one sentence for a person.
+"""Turns errors of AWS and its SDK into one sentence for the user.
 
 The sentence says what failed, why, and what to do next. The original exception stays attached for `--verbose`.
 """

@@ -1,10 +1,10 @@
-"""What ships: the zip of the router, the zip of the small functions, and the bundle of the node's worker.
+"""Packages the code that ships: the router's zip, the small functions' zip, and the worker's bundle.
 
-All are reproducible byte for byte: the same code gives the same SHA-256 on every machine, Python version and kind
-of install, so that a difference in `CodeSha256` always means different code. Files are stored and not compressed,
-since zlib's output differs between its builds; names are sorted, times and permissions fixed, bytecode left out.
+All are reproducible byte for byte: the same code has the same SHA-256 on every machine, Python version and kind of
+install, so that a difference in `CodeSha256` always means different code. Files are stored uncompressed, because zlib's
+output differs between its builds; names are sorted, times and permissions fixed, bytecode is left out.
 
-Native code is refused: the function runs on Arm whatever it was packed on, and a stray `.so` would show only there.
+Native code is refused: the function runs on Arm whatever machine packaged it, and a stray `.so` would fail only there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exact versions of what ships to AWS.
 
-What runs there must not depend on whose laptop it was packed on, so these are written down here and not read from
-whatever is installed. A test compares them with the installed project and fails when its lock has moved on.
+What runs there must not depend on the laptop that packaged it, so the versions are listed here and not read from the
+installed packages. A test compares them with the lock file.
 """
 
 from __future__ import annotations

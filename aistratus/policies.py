@@ -1,7 +1,7 @@
 """Every IAM document of the stack, as pure functions of names.
 
-Resources are as narrow as AWS allows. Where a statement has to say `*`, the reason stands beside it. ARNs are written
-from deterministic names, so that a document needs no lookup and no other resource to exist first.
+Resources are as narrow as AWS allows. Where a statement needs `*`, a comment gives the reason. ARNs are built from
+deterministic names, so that a document needs no lookup and no other resource to exist first.
 """
 
 from __future__ import annotations

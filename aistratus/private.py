@@ -1,7 +1,7 @@
-"""Folders that only their user can look into.
+"""Creates folders that only their user can read, for tokens, keys, conversations and the embedded cloud's state.
 
-Tokens, keys, conversations and the embedded cloud's state lie in them. `mkdir(parents=True, mode=…)` gives the mode
-to the last folder only, and whatever it makes above is open to everybody on the machine.
+`mkdir(parents=True, mode=…)` applies the mode to the last folder only; the parents that it creates are readable by
+everybody on the machine.
 """
 
 from __future__ import annotations

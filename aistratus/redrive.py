@@ -1,18 +1,18 @@
-"""The way back for prompts that were given up: look at the dead letters, open their jobs again, send them anew.
+"""Redrives dead letters: reads them, reopens their jobs, and sends their messages again.
 
-A job that has ended is never run again, and every dead letter's job has ended as `failed` (or its item has expired).
-So before a message goes back its job is opened: to whoever still follows it, it is queued once more, from the first
-attempt on. First the job, then the message, because a worker drops a message whose job isn't open, and the dead letter
-is deleted last. The worker also looks through the dead letters to tell their owners; it leaves those alone whose jobs
-were opened a moment ago.
+An ended job is never run again, and every dead letter's job has ended as `failed` (or its item has expired). So before
+a message is sent again its job is reopened: for a client that still follows it, it is queued once more, from the first
+attempt on. The job comes first, then the message, because a worker drops a message whose job has ended; the dead letter
+is deleted last. The worker also scans the dead letters to mark their jobs as failed; it skips those that were reopened
+a moment ago.
 
-Only what was looked at goes back. SQS could move the whole queue by itself (StartMessageMoveTask), but of a FIFO queue
-nobody sees the whole: of each group ten messages at a time, and none that somebody else is looking at. What would be
-moved unseen would find its job closed, and be dropped.
+Only messages that were read are redriven. SQS could move the whole queue by itself (StartMessageMoveTask), but a FIFO
+queue can't be read as a whole: it returns ten messages of each group at a time, and none that another reader holds. A
+message that was moved unread would find its job ended, and be dropped.
 
-A run that dies anywhere is repeated: the job remembers the dead letter that it was opened for and isn't set back a
+A run that dies anywhere can be repeated: the job stores the dead letter that it was reopened for and isn't reset a
 second time, and the message's deduplication id is made of both. After the five minutes that SQS remembers such an id
-there may be two messages for one job; they are of one group, and the second finds the job ended.
+there may be two messages for one job; they are in one group, and the second finds the job ended.
 """
 
 from __future__ import annotations

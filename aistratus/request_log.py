@@ -1,9 +1,9 @@
-"""Everything that one request left in the logs of an env, in the order in which it happened.
+"""All log lines about one request of an env, in the order of time.
 
-The id is API Gateway's: the access log has it, the router writes it and puts it into the job's item, from which the
-worker takes it. What happens to the job before the worker has read that item names the job alone, so a second look goes
-for the jobs that the router's line names, and so finds what the worker did for an earlier request that was sent again.
-Lambda's own lines (START, REPORT) carry an id of Lambda's, which the router's line names as well.
+The id is API Gateway's: the access log has it, the router logs it and writes it into the job's item, from which the
+worker logs it. Before the worker has read that item its lines name only the job, so a second query searches for the
+jobs that the router's line names; it also finds the worker's lines for an earlier try of the same request. Lambda's own
+lines (START, REPORT) carry Lambda's id, which the router's line names as well.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Which failures of an AWS call may pass, and patience beyond the SDK's own.
+"""Classifies transient failures of AWS calls, and retries beyond the SDK's own quota.
 
-botocore's `standard` mode has a quota for each client: 500 tokens, of which a repeated call takes 5 or 10 and gets them
-back only if it succeeds. An `up` whose calls fail often enough uses it up, and from then on each call is made just once
-(source: botocore/retries/quota.py and standard.py). The quota keeps fleets of servers from storming a service that is
-down; for one person's command, whose pauses grow, it only means that the command breaks off half-way.
+botocore's `standard` mode has a retry quota per client: 500 tokens, of which a retry takes 5 or 10 and returns them
+only if it succeeds. An `up` whose calls fail often enough exhausts it, and from then on each call is made just once
+(source: botocore/retries/quota.py and standard.py). The quota keeps fleets of servers from overloading a service that
+is down; for a single command with exponential backoff it only means that the command fails half-way.
 """
 
 from __future__ import annotations

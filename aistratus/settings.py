@@ -1,6 +1,7 @@
-"""Everything that a person can choose, typed, with its unit, its limits and its default.
+"""All settings, typed, each with its description, unit, limits and default.
 
-`settings_load` reads `aistratus.toml`, `AISTRATUS_*` and flags into it.
+`settings_load` reads `aistratus.toml`, `AISTRATUS_*` variables and flags into them. `aistratus init` writes a settings
+file from these declarations.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where the settings file lies, what is written in it, and which env a call is about.
+"""Finds and parses the settings file, and determines the env of a call.
 
-`aistratus.settings` judges all of it; this is the part that costs no time, for a prompt that shall stand there at once.
+`aistratus.settings` validates it all; this part imports fast, for a prompt that is to be shown at once.
 """
 
 from __future__ import annotations

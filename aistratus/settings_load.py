@@ -1,9 +1,8 @@
-"""Settings as they come together: file, variables and flags in layers, and what is wrong with them, in words.
+"""Loads the settings from their layers (file, variables, flags), and reports errors in words.
 
 The file is `--config`, `AISTRATUS_CONFIG`, or the nearest `aistratus.toml` upwards; without one everything has a
 default. Precedence rises from built-in defaults over the file, its `[envs.<name>]` table and environment variables
-(`AISTRATUS_NODE__VOLUME_GIB=40`) to flags. A wrong value is refused with its key, the file and line where it stands,
-and what is allowed.
+(`AISTRATUS_NODE__VOLUME_GIB=40`) to flags. An error names the key, the file and line, and the allowed values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What an env has cost, by its own records: read from the jobs table, and kept on this machine over `down` and `up`.
+"""An env's cost record: read from the jobs table, and preserved on this machine from `down` to the next `up`.
 
-The table goes with `down`. So its record is written to a file of the user's before, and `up` puts it back into the new
-table: what the month has cost before counts against its limit. On another machine the file isn't there, and the months
-before that `up` are unknown there.
+`down` deletes the table. So its record is first saved to a file of the user, and `up` restores it into the new table,
+because the month's earlier cost counts against the limit. The file isn't on other machines, where costs from before
+that `up` are unknown.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Counts every AWS call, and writes them down for `--trace FILE`.
+"""Counts every AWS call, and logs them for `--trace FILE`.
 
-One JSON line a call: time, service, operation, names of the resources involved, HTTP status, error code,
-milliseconds, retries. No values: a parameter is written only if its name says that it names a resource, so that a
-secret can't get in.
+One JSON line per call: time, service, operation, names of the resources involved, HTTP status, error code,
+milliseconds, retries. A parameter is written only if its name marks it as a resource's name, so that no secret can get
+into the trace.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Who may use an env: the users of its pool, as the operator sees and changes them.
+"""Manages the users of an env's pool, for its operator.
 
-The stack declares one user, the operator; everybody else is made here and isn't part of the plan. A user is named by
-what they type at sign-in. What they may do hangs on one group: its members may stop and resize the node.
+The stack declares one user, the operator; all others are created here and aren't part of the plan. A user is identified
+by the name that they type at sign-in. One group decides what they may do: its members may stop and resize the node.
 
-A first password is made by Cognito and mailed by it, or typed by whoever adds the user; it is good for seven days and
-for one sign-in, which sets another. It is never shown here.
+A temporary password is generated and mailed by Cognito, or typed by the operator; it is valid for seven days and one
+sign-in, which sets another. It is never shown here.
 Source: https://docs.aws.amazon.com/cognito/latest/developerguide/how-to-create-user-accounts.html
 """
 

@@ -1,9 +1,9 @@
-"""What the env's one dashboard shows: pure data, made of other resources' outputs.
+"""The body of the env's one dashboard: pure data, made of other resources' outputs.
 
-The widgets name about fifteen metrics. Of them three are our own and may cost something (see
-`resources/metric_filters`): the tokens a second, drawn from the worker's log, the starts of the node, which the router
-emits (also for all envs together, which no widget shows), and what the month has cost, which the guard emits while the
-node runs and otherwise four times a day. The others AWS publishes for nothing.
+The widgets show about fifteen metrics. Three of them are custom metrics and may cost something (see
+`resources/metric_filters`): the tokens per second, extracted from the worker's log; the node's starts, which the router
+emits (also for all envs together, which no widget shows); and the month's cost, which the guard emits while the node
+runs and otherwise four times a day. AWS publishes the others for free.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _show(options: Options, findings: list[Finding]) -> None:
         if one.todo and one.state != "ok":
             console.print(f"     {'':13} {escape(one.todo)}")
     if failed:
-        console.print(f"{len(failed)} of {len(findings)} must be mended before `aistratus up`")
+        console.print(f"{len(failed)} of {len(findings)} must be repaired before `aistratus up`")
 
 
 def _env(options: Options) -> str | None:

@@ -94,7 +94,7 @@ def up(
         raise cut_short(outcome, "aistratus up", session.lost)
     tell_lost(session)
     if not outcome.ok:
-        raise Failure(failures(outcome), todo="`aistratus up` continues when that is mended", reported=True)
+        raise Failure(failures(outcome), todo="`aistratus up` continues once that is repaired", reported=True)
 
 
 def plan(
@@ -246,7 +246,7 @@ def _wait_until_ready(session: Session, outcome: Outcome) -> None:
         beat = worker_state(session)
         if beat.get("fresh") and beat.get("reason"):
             raise Failure(
-                f"the worker can't get ready: {beat['reason']}", todo="mend that and run `aistratus up` again"
+                f"the worker can't get ready: {beat['reason']}", todo="repair that and run `aistratus up` again"
             )
         return True if beat.get("fresh") and beat["state"] != "loading" else None
 

@@ -213,7 +213,7 @@ def not_gone(session: Session, outcome: Outcome) -> Failure:
     what = [f"{show.many(len(outcome.left))} left" if outcome.left else "not everything is proved to be gone"]
     what += [failures(outcome)] if outcome.failures else []
     what += sorted({f"couldn't be listed: {explain(error)}" for error in outcome.unlisted})
-    return Failure("; ".join(what), todo="mend that and run `aistratus down` again", reported=True)
+    return Failure("; ".join(what), todo="repair that and run `aistratus down` again", reported=True)
 
 
 def nothing_to_remove(options: Options, absent: Absent) -> None:

@@ -1,8 +1,8 @@
-"""The JWT authorizer of an HTTP API: who may pass, decided from the token alone.
+"""The JWT authorizer of an HTTP API.
 
-The issuer is AWS's name for the user pool and never an address here: the pool's keys are read from the embedded
-cloud's own endpoint, which stands for all of AWS. Only RSA signatures count; the algorithm, the key and the
-issuer are chosen by the configuration and the key set, never by the token.
+The issuer is AWS's URL of the user pool, while the pool's keys are read from the embedded cloud's own endpoint. Only
+RSA signatures are accepted; the algorithm, the key and the issuer are determined by the configuration and the key set,
+never by the token.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
 """
 

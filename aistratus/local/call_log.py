@@ -1,14 +1,14 @@
-"""What was called, by whom and with which parameters: `/_aistratus/calls` on the endpoint of a strict cloud, in JSON.
+"""Records AWS calls with their caller and parameters: `/_aistratus/calls` on the endpoint of a strict cloud, in JSON.
 
-moto can't prove least privilege (see `README.md`), so the calls are written down as they come in and a policy evaluator
-judges them afterwards. This shows the calls of everybody: of the command line, of a deployed function with its role's
-credentials, of a node with its own.
+moto can't prove least privilege (see `README.md`), so tests record the calls and let a policy evaluator judge them
+afterwards. Everybody's calls are recorded: the command line's, a deployed function's with its role's credentials, a
+node's with its own.
 
-- `POST {"record": true}` begins anew, `{"record": false}` ends;
+- `POST {"record": true}` starts a new recording, `{"record": false}` ends it;
 - `GET` gives `{"calls": [{"caller", "service", "operation", "parameters", "status"}]}`: the caller is the ARN of the
   role that the credentials belong to, else the access key's id; the service and the names are boto3's.
 
-Requests are kept as they came and read when somebody asks, so that recording costs little and not recording nothing.
+Requests are stored raw and parsed on `GET`, so that recording is cheap.
 """
 
 from __future__ import annotations

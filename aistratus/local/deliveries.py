@@ -1,7 +1,7 @@
-"""How a rule or schedule of the embedded cloud calls a function: asynchronously, and only if it may.
+"""Invokes functions for rules and schedules: asynchronously, and only if permitted.
 
-A rule calls a function that has a statement for it in its policy; without one nothing is delivered, as on AWS. The log
-tells.
+A rule may invoke a function whose resource policy has a statement for it; without one nothing is delivered, as on AWS,
+and the embedded cloud's log says so.
 """
 
 from __future__ import annotations

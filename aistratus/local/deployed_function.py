@@ -1,7 +1,7 @@
-"""A function as it is deployed in the embedded cloud at this moment, read from moto's Lambda backend.
+"""The current deployment of a function, read from moto's Lambda backend.
 
-This is the only place that knows how moto stores functions, versions and aliases. What it gives back is a frozen
-value: two that compare equal may share execution environments, two that differ may not.
+Only this file knows how moto stores functions, versions and aliases. A deployment is a frozen value: equal ones may
+share execution environments, different ones may not.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""moto's choice of a backend for a request, remembered: moto reads the folder of its services for each request anew,
-and does so under a lock that all requests wait for."""
+"""Caches moto's choice of a backend for a request: moto reads the folder of its services for each request, under a lock
+that all requests wait for."""
 
 from __future__ import annotations
 

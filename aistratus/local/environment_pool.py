@@ -1,8 +1,8 @@
 """The execution environments of all functions: a small pool for each version.
 
-A free environment is used again, a missing one is started, the oldest idle ones end after a while. All of a
-version's are replaced when its code or configuration is another than theirs; those in the middle of an invocation
-finish it first. A function that is deleted takes its idle environments with it.
+A free environment is reused, a missing one is started, and the oldest idle ones end after a while. A version's
+environments are replaced when its code or configuration has changed; running invocations finish first. Deleting a
+function ends its idle environments.
 """
 
 from __future__ import annotations

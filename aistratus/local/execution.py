@@ -1,12 +1,11 @@
 """One execution environment: a process that runs one version of a function, one invocation at a time.
 
-The thread that invokes watches everything at once: what the runtime reports, what the process writes, whether it
-still lives, how much memory it holds and when its time is up. So an idle environment costs no thread here but
-its open connection, and a function that writes much, hangs, grows or dies is noticed by the very caller that
-waits for it.
+The invoking thread watches everything at once: the runtime's reports, the process's output, its end, its memory and
+its time limit. So an idle environment needs no thread here besides its connection's, and a function that writes much,
+hangs, grows or dies is noticed by the caller that waits for it.
 
-The process must end with the embedded cloud however that ends. It holds the reading end of a pipe (the lifeline)
-whose writing end lives in the cloud only.
+The process must end with the embedded cloud, however that ends: it holds the read end of a pipe (the lifeline) whose
+write end only the cloud has.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Faults in front of a cloud: a loopback proxy that throttles, delays, breaks connections, or kills the caller.
+"""Fault injection: a loopback proxy before a cloud that throttles, delays, breaks connections, or kills the caller.
 
-A client reaches the cloud through `FaultyFront.url`. Each request is numbered from 1 in the order in which it
-arrives, and each fault says by number which requests it takes. The nasty one is `lost`: the request is carried out
-and its answer is thrown away, so that the caller can't know.
+A client reaches the cloud through `FaultyFront.url`. Requests are numbered from 1 in order of arrival, and each fault
+selects requests by number. With `Lost` the request is carried out and its answer is dropped, so that the caller can't
+know whether it was.
 
     with FaultyFront(endpoint, [Throttle(every=4), Lost(every=7)]) as front:
         subprocess.run([...], env={"AWS_ENDPOINT_URL": front.url})

@@ -1,15 +1,15 @@
 """The HTTP server in front of moto: connections that stay open, one lock per service, errors in AWS's own shape.
 
-moto's own server (werkzeug's development server) ends each connection after one answer and waits 10 ms for what a
-client might still send. Here a request is read whole before moto sees it and an answer is made whole before it is
-sent, so that connections can be kept, which is most of the time of a small call.
+moto's own server (werkzeug's development server) closes each connection after one answer and waits 10 ms for further
+input. Here a request is read completely before moto sees it and an answer is built completely before it is sent, so
+that connections can be kept alive, which saves most of the time of a small call.
 
-moto's backends are plain dictionaries without locks. Requests of one service are therefore carried out one after
-the other; nothing is lost by that, as they share one interpreter. Calls that wait by nature (a long poll, a
-function's run) take no lock, or they would stop everyone else.
+moto's backends are plain dictionaries without locks. Requests of one service are therefore carried out one after the
+other, which costs nothing, because they share one interpreter. Calls that wait (a long poll, a function's invocation)
+take no lock, or they would block the others.
 
-moto answers what it lacks with an HTML page and status 500, which SDKs take for a passing fault and repeat for
-seconds. Here it is a 501 with the code `NotImplemented`, in the protocol of the service that was called.
+moto answers unknown operations with an HTML page and status 500, which SDKs take for a transient error and retry for
+seconds. Here the answer is a 501 with the code `NotImplemented`, in the protocol of the service.
 """
 
 from __future__ import annotations

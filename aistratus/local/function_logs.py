@@ -1,4 +1,4 @@
-"""What a function writes, on its way to CloudWatch.
+"""Delivers a function's output to CloudWatch Logs and metrics.
 
 Each line of stdout or stderr becomes an event in the function's log group, between the START, END and REPORT
 lines of its invocation. A line in embedded metric format also becomes metrics, with no API call by the function:

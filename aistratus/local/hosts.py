@@ -1,9 +1,9 @@
-"""Who may talk to the embedded cloud: programs on this machine, and no web page from elsewhere.
+"""Protects the embedded cloud from web pages: only requests with a local `Host` header are served.
 
-A page on the internet can't read from 127.0.0.1, but with a name that first resolves to its own server and then
-to 127.0.0.1 (DNS rebinding) the browser takes the two for one site. Such a request still carries the page's name
-in its `Host` header, so only names that can't point anywhere but to this machine are served. `*.localhost` is
-among them (RFC 6761; botocore puts a bucket's name there when the endpoint is called `localhost`).
+A web page can't read from 127.0.0.1, but with a name that first resolves to its own server and then to 127.0.0.1 (DNS
+rebinding) the browser treats both as one site. Such a request still has the page's name in its `Host` header, so only
+names that always mean this machine are served. `*.localhost` is among them (RFC 6761; botocore puts a bucket's name
+there when the endpoint is `localhost`).
 """
 
 from __future__ import annotations

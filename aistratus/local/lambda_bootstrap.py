@@ -1,4 +1,4 @@
-"""The first code of an execution environment: what `/var/runtime/bootstrap` is on AWS.
+"""The entry point of an execution environment, like `/var/runtime/bootstrap` on AWS.
 
 This file is copied into the lambda site and started there by an isolated interpreter (`-I -S`), so it may use
 the standard library and what real Lambda has, never our package. It ties the process's life to the embedded

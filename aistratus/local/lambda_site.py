@@ -1,4 +1,4 @@
-"""What an execution environment finds on disk: AWS's runtime packages and the deployed code, nothing else.
+"""The files of an execution environment: AWS's runtime packages and the deployed code, nothing else.
 
 Real Lambda gives a Python function its own zip (`/var/task`), its layers (`/opt`) and `/var/runtime` with boto3
 and AWS's runtime client. Here `/var/runtime` is the *lambda site*, a directory of links to just those packages

@@ -1,9 +1,9 @@
-"""Runs one command and ends it, with all that it started, when whoever holds the other end of stdin is gone.
+"""Runs a command and ends it, with all its child processes, when the process that holds the other end of stdin ends.
 
-Started by path with `python -I -S leash.py GRACE_S command…`, so it imports the standard library only. The
-embedded cloud keeps the write end of this process's stdin and never writes: the pipe closes when the cloud ends,
-also when it is killed without a chance to clean up, and on every system. SIGTERM is passed on. Either way the
-command gets GRACE_S seconds to end by itself; then it and its process group are killed.
+Started by path with `python -I -S leash.py GRACE_S command…`, so it imports the standard library only. The embedded
+cloud keeps the write end of this process's stdin and never writes: the pipe closes when the cloud ends, even when it is
+killed, on every system. SIGTERM is forwarded. In both cases the command has GRACE_S seconds to end; then it and its
+process group are killed.
 
 The exit status is the command's (128 + n for signal n).
 """

@@ -1,8 +1,8 @@
-"""What moto reads from disk, read once and only when it is asked for: half of the time that a start takes.
+"""Makes moto read files once and lazily, which halves the time of a start.
 
-moto makes a new loader of botocore's models for each service, and each looks through all folders of all services anew.
-And when its EC2 is imported it parses which instance types which zone of which region offers, for all regions of AWS.
-Stands beside the shim and not in it, because the shim imports all of moto.
+moto creates a new loader of botocore's models for each service, each of which scans the folders of all services. And
+importing its EC2 parses the instance type offerings of all zones of all regions. This file is not in the shim, because
+the shim imports all of moto.
 """
 
 from __future__ import annotations

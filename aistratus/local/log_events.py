@@ -1,8 +1,7 @@
-"""Log events of the data planes (functions, access logs) on their way into moto's logs backend.
+"""Writes log events of functions and access logs into moto's logs backend.
 
-moto makes groups and streams without a lock and keeps every event for ever; both are mended here: writers of one
-`LogEvents` don't overtake each other, and a stream keeps its latest events only, so that a cloud that runs for
-days doesn't grow with every poll of every chat.
+moto creates groups and streams without a lock and keeps every event. Here writers are serialised, and a stream keeps
+its latest events only, so that a cloud that runs for days doesn't grow with every poll of every chat.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What an instance does before its worker runs: read its configuration, fetch bundle and model, check them.
+"""Prepares an instance before its worker runs: reads its configuration, fetches bundle and model, checks them.
 
-The contract is the node's bootstrap script: user data whose head holds shell assignments between two marker lines,
-and a manifest in the artifact bucket that names bundle and model by SHA-256. Here the assignments are read without
-running the script, as the rest of it prepares an operating system (packages, a service unit, users).
+The inputs are the bootstrap script's: user data with shell assignments between two marker lines, and a manifest in the
+artifact bucket that names bundle and model by SHA-256. The assignments are parsed without running the script, because
+the rest of it prepares an operating system (packages, a service unit, users).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The few system commands that make sense on the local node, so that none of them reaches this machine's own.
+"""Replacements of system commands on the local node, so that they affect the node and not this computer.
 
-An operator's command (`aws ssm send-command`, `aistratus node …`) runs in a real shell on the developer's
-computer. `systemctl restart aistratus-worker` has to restart the node's worker there, and `shutdown -h now` must
-switch off the node, never the computer. These scripts come first on the path of such commands and leave a word in
-a file that the node's thread takes; they aren't a sandbox, and an absolute path gets around them.
+An operator's command (`aws ssm send-command`, `aistratus node …`) runs in a real shell on the developer's computer.
+`systemctl restart aistratus-worker` has to restart the node's worker there, and `shutdown -h now` must switch off the
+node, never the computer. These scripts come first on the `PATH` of such commands and write their request into a file
+that the node's thread reads. They aren't a sandbox: an absolute path bypasses them.
 """
 
 from __future__ import annotations

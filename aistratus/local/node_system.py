@@ -1,8 +1,8 @@
-"""What the bootstrap script needs of an operating system, for a node that is a folder of the developer's computer.
+"""Replacements of the system tools that the bootstrap script uses, for a node that is a folder on this computer.
 
 `aistratus node launch` really runs the script there: below the node's folder (`NODE_ROOT`), with bash and the tools of
-this computer. What would change the computer (packages, users, owners of files), or what only an instance has (its
-metadata, the AWS command line, Amazon Linux's Python), are these small programs, which come first on the path.
+this computer. Tools that would change the computer (packages, users, owners of files) or that only an instance has (its
+metadata, the AWS command line, Amazon Linux's Python) are replaced by these programs, which come first on the `PATH`.
 """
 
 from __future__ import annotations

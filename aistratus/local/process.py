@@ -1,12 +1,12 @@
-"""Starting, finding and ending the embedded cloud, for the command line.
+"""Starts, finds and ends the embedded cloud, for the command line.
 
-The cloud is one detached process for each state directory. What identifies it is a record, `cloud.json`, that the
-process writes itself once it answers: its pid, the moment the system says that pid was created (a pid alone may
-by now belong to a stranger), and its two addresses. Its state is memory only, so a record that names a dead
-process means that everything in that cloud is gone; that is told, once, instead of being papered over.
+The cloud is one detached process per state directory. It is identified by a record, `cloud.json`, that the process
+writes once it answers: its pid, the creation time of that pid (a pid alone may have been reused), and its two
+addresses. Its state is in memory only, so a record of a dead process means that everything in that cloud is lost; that
+is reported, once.
 
-Two commands at the same moment must end up with one cloud: starting and ending happen under a file lock, and
-whoever comes second finds the first one's record.
+Two commands at the same time must get the same cloud: starting and ending happen under a file lock, and the second
+command finds the first one's record.
 
 This module is imported by every command of the local env, so it imports neither moto nor boto3.
 """

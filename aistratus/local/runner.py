@@ -1,9 +1,8 @@
 """The embedded cloud's Lambda data plane: invoking a function runs the zip that was deployed.
 
-What runs is read from moto at each invocation (`deployed_function`), so a new version, alias, variable or timeout
-counts from the next invocation on. Each invocation has an execution environment (`execution`) to itself, lent by
-the pool of its version (`environment_pool`). Asynchronous invocations are queued here and tried again as Lambda
-does it.
+The deployment is read from moto at each invocation (`deployed_function`), so a new version, alias, variable or timeout
+takes effect with the next one. Each invocation has an execution environment (`execution`) to itself, from the pool of
+its version (`environment_pool`). Asynchronous invocations are queued here and retried as Lambda does it.
 
 `FunctionRunner` is thread-safe; an invocation occupies the thread that asks for it.
 """

@@ -1,11 +1,11 @@
-"""The Lambda Runtime API: how an execution environment asks for work and answers it.
+"""The Lambda Runtime API, by which an execution environment fetches invocations and returns results.
 
-One small HTTP server on the loopback serves all environments; each has its own secret first path segment in the
-address it is given, so that no other program on the machine can take an invocation (they carry users' tokens).
-An environment keeps one connection, hence one thread here, for its life.
+One small HTTP server on the loopback interface serves all environments. Each environment's URL has its own secret first
+path segment, so that no other program on the machine can take an invocation, which carries users' tokens. An
+environment keeps one connection, and so one thread here, for its lifetime.
 
-What happens is reported to the environment's `Mailbox`, whose owner waits on a file descriptor: the runner
-watches that, the process's output and its deadline in one place.
+Events are reported to the environment's `Mailbox`, whose owner waits on a file descriptor: the runner watches that, the
+process's output and the deadline in one place.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """

@@ -1,12 +1,12 @@
-"""What happens by the clock: EventBridge rules with a schedule, and the schedules of EventBridge Scheduler.
+"""Runs schedules: EventBridge rules with a schedule expression, and EventBridge Scheduler's schedules.
 
-A thread looks once a second at what moto holds and calls the functions that are due; a test that moves the cloud's
-clock is heard at once. A rate counts from when the rule was made, enabled or given another schedule. A look calls
-each function once, however often it was due since the last one: a laptop that slept over night is not answered with
-fifty events that nobody needs any more.
+A thread checks moto's rules and schedules once a second and invokes the functions that are due; when a test moves the
+cloud's clock it checks at once. A rate counts from the rule's creation, enabling or change of schedule. A check invokes
+each function once, however often it was due since the last one, so that a laptop that slept over night isn't flooded
+with outdated events.
 
-A rule calls a function that lets it; a schedule calls it under its role, which must trust Scheduler and be allowed to.
-Flexible windows, start and end dates are not modelled, and targets other than functions are told in the log.
+A rule needs the function's permission; a schedule invokes under its role, which must trust Scheduler and be allowed to.
+Flexible windows, start and end dates are not modelled, and targets other than functions are only logged.
 """
 
 from __future__ import annotations

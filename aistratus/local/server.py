@@ -1,8 +1,8 @@
 """The embedded cloud's process: moto behind the shim, the gateway, the function runner and the nodes.
 
-The order of a start: bind both sockets, so that every part can be told both addresses; put moto's settings into
-the environment, as moto reads them at import; import moto and mend it; serve; write the record that tells other
-commands that we answer. The end is SIGTERM or SIGINT: children first, then the record, then the process.
+The order of a start: bind both sockets, so that every part knows both addresses; put moto's settings into the
+environment, because moto reads them at import; import moto and patch it; serve; write the record by which other
+commands find the cloud. SIGTERM or SIGINT ends it: child processes first, then the record, then the process.
 """
 
 from __future__ import annotations

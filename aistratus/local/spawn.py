@@ -1,6 +1,6 @@
-"""Starting the process of an execution environment: its command, and exactly the environment that Lambda gives.
+"""Starts the process of an execution environment, with exactly the environment variables that Lambda sets.
 
-Nothing of the embedded cloud's own environment is handed on: no `PYTHONPATH`, no proxy, no credentials.
+Nothing of the embedded cloud's own environment is passed on: no `PYTHONPATH`, no proxy, no credentials.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A real OpenSSH server for each running node, where this computer has one.
 
-It listens on a loopback address of the node's own (all of 127.0.0.0/8 is this computer, on Linux), so that every node
-can have the same port, as machines do; DescribeInstances tells the address. It runs as whoever runs the embedded cloud
-and lets in only them, with the key pair that the instance was started with. What comes in is run in the node's folder
-with the node's environment, like a command of Systems Manager. Each connection has an `sshd -i` of its own.
+Each node has its own loopback address (on Linux all of 127.0.0.0/8 is this computer), so that all nodes can use the
+same port; DescribeInstances returns the address. The server runs as the user of the embedded cloud and accepts only
+that user, with the key pair that the instance was started with. Commands run in the node's folder with the node's
+environment, like those of Systems Manager. Each connection has an `sshd -i` of its own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Run Command: what `ssm send-command` asks for is really run on the local node, as a process of its own.
+"""Run Command: runs the script of `ssm send-command` on the local node, as a process of its own.
 
-`AWS-RunShellScript` is the one document that is known. Its lines become a script that runs in the node's root
-folder with the node's environment; it is held by a leash, ended when it runs over its time or is cancelled, and
-its output and exit code are what the command's invocation reports. Limits are Run Command's own:
+`AWS-RunShellScript` is the only supported document. Its lines become a script that runs in the node's root folder with
+the node's environment, through `leash.py`; it is ended by its time-out or when cancelled, and the command's invocation
+reports its output and exit code. Limits are Run Command's own:
 https://docs.aws.amazon.com/systems-manager/latest/userguide/run-command-troubleshooting.html.
 """
 

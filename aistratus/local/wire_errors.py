@@ -1,4 +1,4 @@
-"""An error as each of AWS's protocols writes it, for answers that don't come from moto itself.
+"""Error answers in each of AWS's protocols, for those that don't come from moto.
 
 SDKs read the code from a header and a JSON body (json, rest-json), or from one of three XML forms (query, ec2, s3).
 The forms are those of https://smithy.io/2.0/aws/protocols/.

@@ -1,9 +1,8 @@
-"""Who is calling: the token is checked once more, behind the authorizer.
+"""Authenticates the caller: verifies the token again, behind the API's authorizer.
 
-The API's authorizer has checked it at the edge, but the function can also be invoked directly by whoever may call
-Lambda, with any event. So the claims in the event are never read; the only identity is the `sub` of a token whose
-signature was verified here. One algorithm, one issuer, one client, access tokens only: an ID token says who somebody
-is to an application and is not meant to open an API.
+The authorizer has verified it at the edge, but the function can also be invoked directly, with any event. So the
+claims in the event are never read; the only identity is the `sub` of a token whose signature was verified here. One
+algorithm, one issuer, one client, and access tokens only: an ID token is meant for an application, not for an API.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The body of a request, from whatever stands in the event to a checked mapping.
+"""Parses and validates the body of a request.
 
-Nothing a caller can put here may end in more than a 4xx: broken Base64, bytes that are no UTF-8, JSON nested a
-hundred thousand deep, numbers with a million digits, NaN, a field given twice, a megabyte of text.
+No body may cause more than a 4xx: broken Base64, bytes that aren't UTF-8, JSON nested a hundred thousand levels deep,
+numbers with a million digits, NaN, duplicate fields, a megabyte of text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The health check that looks behind the router: does what a prompt and its reply stand on answer?
+"""The deep health check: whether the services behind the router answer.
 
-Each check makes one call, has its own short time, and ends in a word; one that fails doesn't keep the others from
-being made. A node that sleeps is as it should be, and so is a secret that nobody has set: neither is wrong. Looking
-wakes nobody.
+Each check makes one call with a short time limit and returns a state; a failed check doesn't prevent the others. A
+sleeping node and a secret without a value are normal states. The check doesn't wake the node.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from aistratus.router.table import Table
 from aistratus.router.wake import Waker
 
 CHECK_S: Final = 2.5
-"""For each of the four; together they stay below the router's own time limit."""
+"""Time limit (seconds) of each of the four checks; together they stay below the router's own."""
 
 PROBE_KEPT_S: Final = 120
-"""The item that is written has a fixed key and goes by itself."""
+"""Time to live (seconds) of the item that is written, which has a fixed key."""
 
 NO_VALUE: Final = "staging label"
-"""In Secrets Manager's words for a secret without a value; one that isn't there has the same code.
+"""Part of Secrets Manager's message for a secret without a value; a missing secret has the same error code.
 
 Source: GetSecretValue answers "Secrets Manager can't find the specified secret value for staging label: AWSCURRENT".
 """
@@ -35,7 +34,7 @@ Finding = dict[str, Any]
 
 @dataclass(frozen=True)
 class Checks:
-    """What is looked at. `secret` is the secret's name."""
+    """The checks. `secret` is the secret's name."""
 
     aws: Aws
     table: Table
@@ -44,7 +43,7 @@ class Checks:
     secret: str
 
     def run(self, deadline: Deadline) -> dict[str, Finding]:
-        """`{"ok", "state", "reason"}` by what was checked; a reason is there where it isn't well."""
+        """`{"ok", "state", "reason"}` by the name of the check; `reason` only where it isn't well."""
         return {
             "secret": self._checked(self._secret, "unreadable", deadline),
             "queue": self._checked(self._queue, "unreachable", deadline),
@@ -59,7 +58,7 @@ class Checks:
             return {"ok": False, "state": failed, "reason": error.code}
 
     def _secret(self, deadline: Deadline) -> Finding:
-        """The value itself is dropped where it arrives."""
+        """Reads the secret; the value itself is discarded at once."""
         try:
             self.aws.call("secretsmanager", "GetSecretValue", {"SecretId": self.secret}, deadline)
         except AwsError as error:

@@ -1,4 +1,4 @@
-"""Time as the router sees it: handed in, so that a test can turn it, and always with an end."""
+"""The router's clock, which tests replace, and the deadline of each request."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 REQUEST_S: Final = 20.0
-"""A request gives up after this long: an HTTP API ends it after 30 s, and an answer of our own is worth more."""
+"""Time limit of a request: an HTTP API ends it after 30 s, and an error of our own says more."""
 
 ANSWER_S: Final = 1.0
-"""Kept back from the function's own time limit for writing the answer."""
+"""Reserved within the function's own time limit for writing the answer."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds since the epoch, seconds that only grow, and a wait that is always capped by its caller."""
+    """Seconds since the epoch, monotonic seconds, and a wait that its caller always caps."""
 
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
@@ -29,14 +29,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Deadline:
-    """The moment by which a request must have been answered."""
+    """The time (of the monotonic clock) by which a request must have been answered."""
 
     clock: Clock
     ends: float
 
     @classmethod
     def of(cls, clock: Clock, context: Any) -> Deadline:
-        """From Lambda's context, which knows how much of the function's time is left."""
+        """The deadline of this invocation, whose context knows how much of the function's time is left."""
         seconds = REQUEST_S
         remaining = getattr(context, "get_remaining_time_in_millis", None)
         if callable(remaining):

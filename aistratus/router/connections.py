@@ -1,7 +1,7 @@
-"""HTTP connections that stay open between requests, on the standard library's client.
+"""HTTP keep-alive connections on the standard library's client.
 
-A Lambda environment is frozen between requests, and the other side closes what stays silent: a connection that was
-kept may be dead when it is used next. Such a death is answered with one fresh connection, at once and unseen.
+A Lambda environment is frozen between requests, and servers close idle connections, so a kept connection may be dead
+when it is used next. Such a call is repeated once on a new connection.
 """
 
 from __future__ import annotations

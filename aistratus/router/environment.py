@@ -1,4 +1,4 @@
-"""What the function is told by its environment variables."""
+"""The function's configuration, read from its environment variables."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 
 class Misconfigured(RuntimeError):
-    """The function's own configuration is wrong: nothing that a caller can mend."""
+    """The function's configuration is wrong, which no caller can change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """Ids of the resources that the router uses, and its limits.
 
-    kill_usd: US dollars a month above which the budget stops the node.
-    node_types: what the node may be, in the order it is tried in; the last is the CPU type.
-    wake_as: the one of them that a prompt makes the sleeping node; empty where it stays as it is.
-    limit_eur, usd_per_eur: what a month may cost, and what a euro is worth, for telling people what it costs.
+    kill_usd: the kill limit: US dollars a month at which all machines are stopped.
+    node_types: the node's possible instance types, in the order they are tried in; the last is the CPU type.
+    wake_as: the type that a prompt gives the sleeping node; empty: the type that it has.
+    limit_eur, usd_per_eur: the month's budget in euros, and the exchange rate, for displaying costs.
     """
 
     env: str
@@ -39,7 +39,7 @@ class Environment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Environment:
-        """From the function's variables.
+        """Reads the variables.
 
         Raises:
             Misconfigured: one is missing or no number.
@@ -73,7 +73,7 @@ class Environment:
 
     @property
     def issuer(self) -> str:
-        """What the pool writes into `iss`, wherever its API is reached."""
+        """The `iss` of the pool's tokens, whatever endpoint its API has."""
         return f"https://cognito-idp.{self.region}.amazonaws.com/{self.user_pool_id}"
 
     @property

@@ -1,10 +1,9 @@
 """Jobs: from a valid request to an item in the table and a message on the queue, and back to an answer.
 
-The item is written first and only if its key is free, then the message is sent. The job's id is the caller's
-idempotency key if there is one, so that the same request sent twice finds its own item. Whenever that item is still
-`queued`, the message is sent again: the queue drops a second copy within five minutes by its deduplication id, the
-worker never runs a finished job again, and so a request whose first answer was lost anywhere on this way is mended by
-being repeated.
+The item is written first, and only if its key is free; then the message is sent. The job's id is the caller's
+idempotency key if there is one, so that a repeated request finds its own item. While that item is still `queued`, the
+message is sent again: the queue drops a duplicate within five minutes by its deduplication id, and the worker never
+runs a finished job again. So repeating a request is safe and completes it, wherever its first try failed.
 """
 
 from __future__ import annotations

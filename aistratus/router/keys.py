@@ -1,8 +1,8 @@
-"""The user pool's public keys, fetched when a token first needs one.
+"""The user pool's public keys (JWKS), fetched when a token first needs one.
 
-Keys are kept for as long as the environment lives, fetched again once an hour, and whenever a token names a key that
-isn't known: the pool may have been made, or its key turned, after the last look. Anyone can invent key names, so
-such looks are spaced out.
+Keys are cached while the Lambda environment lives, refreshed once an hour, and refreshed when a token names an unknown
+key, because the pool may have been created, or its key rotated, meanwhile. Anybody can invent key names, so these
+refreshes are rate limited.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often one user may ask: a counter for each user and minute in the jobs table."""
+"""The rate limit per user: a counter for each user and minute in the jobs table."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One JSON line for each request on stdout, which Lambda puts into the function's log group.
 
-A line holds what is needed to find a failure again, and never a prompt, a reply or a token.
+A line holds what is needed to trace a failure, and never a prompt, a reply or a token.
 """
 
 from __future__ import annotations

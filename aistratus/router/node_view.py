@@ -1,7 +1,6 @@
-"""The node as the jobs table tells it: its state, its type, when it goes to sleep, when it will be ready.
+"""The node's state, type, time until it sleeps and time until it is ready, from the jobs table alone.
 
-Nobody else is asked. How long a boot takes is learned from the latest ones (`wire.boot_s`); until there has been one,
-it is what the stages take elsewhere.
+The duration of a boot is estimated from the latest ones (`wire.boot_s`); before the first one, from a default.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from aistratus.router.node_state import CHANGING, PENDING, READY, STOPPED, WARMI
 from aistratus.router.table import Table
 
 BOOT_WITHIN_S: Final = 900
-"""After this a start that has led to nothing counts as over."""
+"""A start that hasn't led to a worker within this time counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class NodeView:
     clock: Clock
 
     def read(self, deadline: Deadline) -> dict[str, Any]:
-        """`{"state", "type", "stops_in_s", "eta_s"}`; `None` where nothing is known or nothing to be told."""
+        """`{"state", "type", "stops_in_s", "eta_s"}`; `None` where it is unknown or doesn't apply."""
         beat = self.table.get(wire.HEARTBEAT_PK, deadline) or {}
         age_s = (self.clock.ms() - int(beat.get("at_ms", 0))) / 1000
         if age_s <= wire.HEARTBEAT_FRESH_S and beat.get("state") != "loading":

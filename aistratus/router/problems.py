@@ -1,7 +1,7 @@
-"""Errors as the caller sees them: `application/problem+json` (RFC 9457) with a stable `type`.
+"""The API's errors: `application/problem+json` (RFC 9457) with a stable `type`.
 
-Everything that goes wrong on purpose is raised as a `Problem` and becomes an answer in one place, the handler. Its
-text is a sentence for a person and never holds what the caller sent.
+Each expected error is raised as a `Problem`, of which the handler makes the answer. Its text is a sentence for a
+person and never repeats what the caller sent.
 """
 
 from __future__ import annotations

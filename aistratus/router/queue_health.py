@@ -1,11 +1,10 @@
-"""How the queue is: what waits, how long, what is being worked on, what was given up, and whether a worker lives.
+"""`GET /queue-health`: waiting, running and dead messages, the age of the oldest, and the worker's heartbeat.
 
-This is a route of the router and no function of its own: the token is checked here once more, as for every route, so
-that a direct invoke gets no further than the edge would let it, and there is one place only that can get it wrong.
+This is a route of the router and not a function of its own, so that tokens are verified in one place only.
 
-How old the oldest message is SQS tells nobody but CloudWatch, once a minute: looking for it by receiving would count
-as an attempt. So that number is the newest one known plus the time since; it may be a minute or two behind, and is
-unknown where CloudWatch has none (the first minutes of a queue that nobody asked for six hours).
+SQS publishes the age of the oldest message only to CloudWatch, once a minute: looking for it by receiving would count
+as an attempt. So the age is the newest data point plus the time since; it may be a minute or two behind, and is unknown
+where CloudWatch has none (the first minutes of a queue that was unused for six hours).
 Source: SQS developer guide, "Available CloudWatch metrics for Amazon SQS".
 """
 

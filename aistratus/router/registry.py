@@ -1,7 +1,7 @@
 """Ids of resources: from the environment, else from the ledger in SSM Parameter Store.
 
 The router's own ids arrive as environment variables. What may change without a new function, such as the node's
-instance id, is looked up in the ledger and remembered for as long as the Lambda environment lives.
+instance id, is read from the ledger and cached while the Lambda environment lives.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from aistratus.router.clock import Deadline
 
 REMEMBERED: Final = 128
 READ_S: Final = 2.0
-"""Longest look into the ledger, tries included: a prompt waits for it."""
+"""Time limit of a read of the ledger, retries included, because a prompt waits for it."""
 
 
 class Registry:
-    """The ledger under `prefix`, for example `/tinyllama/dev`; what `variables` say goes first."""
+    """The ledger under `prefix`, for example `/tinyllama/dev`; `variables` take precedence."""
 
     def __init__(self, aws: Aws, prefix: str, variables: Mapping[str, str]) -> None:
         self._aws = aws
@@ -40,7 +40,7 @@ class Registry:
             return None
 
     def forget(self) -> None:
-        """Reads everything anew: an id turned out to be of something that is gone."""
+        """Drops the cached ids, because one turned out to be outdated."""
         self._remembered.cache_clear()
 
     def _read(self, key: str) -> str:

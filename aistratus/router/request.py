@@ -1,4 +1,4 @@
-"""One request, read from a Lambda event without trust in its shape."""
+"""A request, read from a Lambda event whose shape isn't trusted."""
 
 from __future__ import annotations
 

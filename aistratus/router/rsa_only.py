@@ -1,12 +1,12 @@
 """python-jose, loaded for RS256 and nothing else.
 
-Lambda compiles the code of a package anew in each fresh environment, because it can't keep bytecode there, so every
-module that is imported is paid for by the first caller. python-jose imports `ecdsa` for elliptic curves and `pyasn1`
-for PEM files on its way to RSA: two thirds of its import time (78 ms against 13 ms, from source) for code that a
-token of Cognito never reaches. Where no `cryptography` is installed, as in the function's zip, empty modules stand in
-for those two, and neither ships. RSA itself, and all parsing of tokens, is python-jose's and rsa's own code.
+Lambda compiles a package's code in each new environment, because bytecode can't be stored there, so every imported
+module delays the first caller. python-jose imports `ecdsa` for elliptic curves and `pyasn1` for PEM files: most of its
+import time (78 ms against 13 ms, from source) for code that a Cognito token never reaches. Without `cryptography`, as
+in the function's zip, empty modules replace these two, and neither ships. RSA itself, and all parsing of tokens, is
+python-jose's and rsa's own code.
 
-Where `cryptography` is installed nothing is replaced: python-jose then uses that and imports neither.
+With `cryptography` installed nothing is replaced: python-jose then uses that and imports neither.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the env costs, as the guard metered it last and has gone on since: for whoever shows it beside a conversation.
+"""The env's cost for display beside a conversation: the guard's last metering, extrapolated to now.
 
-The guard looks every few minutes. What it found is counted on by what an hour costs; where it hasn't looked for a
-while, or the month has changed since, nothing is said.
+The guard meters every few minutes; its result is extrapolated by the cost per hour. Where it hasn't run for a while, or
+a new month has begun since, no cost is given.
 """
 
 from __future__ import annotations

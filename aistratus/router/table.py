@@ -1,8 +1,8 @@
 """The jobs table, as the router uses it: four operations on items with plain values.
 
 Every name goes through `ExpressionAttributeNames`, because many of ours (`status`, `text`, `owner`, …) are reserved
-words of DynamoDB. DynamoDB deletes what is past its time to live only within days, so whatever has expired is
-treated as gone here, in one place.
+words of DynamoDB. DynamoDB deletes expired items only within days, so an expired item is treated as missing here, in
+one place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONDITION_FAILED = "ConditionalCheckFailedException"
 
 
 class ConditionFailed(Exception):
-    """A conditional write found something else; `item` is what stands there, or None if it is gone meanwhile."""
+    """The condition of a write didn't hold; `item` is the item that failed it, or None if there is none."""
 
     def __init__(self, item: dict[str, Any] | None) -> None:
         super().__init__("the condition doesn't hold")
@@ -42,10 +42,10 @@ class Table:
         return self._alive(found.get("Item"))
 
     def put_new(self, item: Mapping[str, Any], deadline: Deadline) -> None:
-        """Writes an item whose key is free.
+        """Writes an item if its key is free.
 
         Raises:
-            ConditionFailed: an item stands there.
+            ConditionFailed: the key is taken.
         """
         arguments = {
             "Item": wire.pack(item),
@@ -102,7 +102,7 @@ class Table:
         self._conditional("DeleteItem", arguments, deadline)
 
     def count(self, pk: str, expires_at: int, deadline: Deadline) -> int:
-        """Adds one to a counter and returns where it stands."""
+        """Increments a counter and returns its new value."""
         arguments = {
             "Key": wire.pack({"pk": pk}),
             "UpdateExpression": "ADD #count :one SET #expires_at = :expires_at",
@@ -113,7 +113,7 @@ class Table:
         return int(wire.unpack(self._call("UpdateItem", arguments, deadline)["Attributes"])["count"])
 
     def leave(self, sign: wire.Sign, deadline: Deadline) -> None:
-        """Leaves a sign in the power record; one that is there already is left once."""
+        """Writes a sign into the power record; writing it again changes nothing."""
         with suppress(ConditionFailed):
             self._conditional("UpdateItem", sign.update(), deadline)
 

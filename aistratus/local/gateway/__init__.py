@@ -1,7 +1,7 @@
 """The embedded cloud's API Gateway: HTTP APIs executed as they are configured in moto at that moment.
 
-`app` is the way of a request; `routes`, `throttle`, `cors`, `permission`, `payload` and `access_log` are its
-stations, each a few rules of AWS's beside their source.
+`app` processes a request; `routes`, `throttle`, `cors`, `permission`, `payload` and `access_log` are its steps, each
+a few rules of AWS with their source.
 """
 
 from __future__ import annotations

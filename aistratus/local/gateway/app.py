@@ -1,11 +1,11 @@
-"""The way of a request through an HTTP API.
+"""Processes a request through an HTTP API.
 
 In order, as on AWS: limits of the request itself, the API and its stage, a CORS preflight, the route, the throttle,
 the authorizer, the integration and its permission, the function, its answer, CORS headers, the access log. Each
 step either goes on or makes the reply.
 
-The way has two halves, each on a thread: deciding (fast) and invoking (as long as the function takes). The
-integration's timeout ends only the waiting: the client gets its 503 then, and the function runs on to its own end.
+Processing has two halves, each on a thread: deciding (fast) and invoking (as long as the function takes). The
+integration's timeout ends only the wait: the client gets its 503, and the function runs to its own end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What goes through the gateway: a request, the reply to it, and the exchange that ties both to the access log."""
+"""The gateway's data types: a request, its reply, and the exchange that collects both for the access log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payload format 2.0: the event that a function gets for a request, and the reply that its answer makes.
+"""Payload format 2.0: from a request to the function's event, and from the function's result to the reply.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 """

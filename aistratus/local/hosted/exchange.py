@@ -1,4 +1,4 @@
-"""One request to the hosted pages, and the forms that an answer may have."""
+"""A request to the hosted pages, and the kinds of answers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the hosted pages remember between two requests: codes, browsers that have signed in, passwords to be changed.
+"""The hosted pages' state between two requests: codes, browser sessions, passwords to be changed.
 
-Everything is drawn from `secrets`, is good for a while, and what is good for one time is forgotten with its first use.
+All tokens are random (`secrets`) and expire; single-use ones are deleted with their first use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What moto lacks or gets wrong, mended in its own process, one file for each AWS service.
+"""Patches for what moto lacks or gets wrong, applied in its own process, one file for each AWS service.
 
-A mend is a small function with its reason. No reconciler, router or worker ever learns that it isn't talking to
-AWS: where moto differs, moto is changed here. `README.md` in the folder above has the table.
+Each patch is a small function with its reason. Reconcilers, router and worker never distinguish moto from AWS: where
+moto differs, it is patched here. `README.md` in the folder above has the table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def install(cloud: Cloud) -> None:
         apigatewayv2, budgets, ce, cloudwatch, codebuild, codeconnections, cognito, dynamodb, ec2, iam, lambda_, logs,
         pricing, quotas, s3, scheduler, secretsmanager, sns, sqs, ssm, tagging,
     ):  # fmt: skip
-        service.mend(cloud)
+        service.patch(cloud)
 
 
 def _remember_method_names() -> None:

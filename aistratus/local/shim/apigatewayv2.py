@@ -1,7 +1,7 @@
 """API Gateway v2: operations on stages and authorizers that moto lacks, and references that it doesn't check.
 
-The gateway (`local/gateway.py`) executes what is configured here, so the address that `GetApi` gives is the
-gateway's: whoever reads `ApiEndpoint` can call it.
+The gateway (`local/gateway/`) executes what is configured here, so the `ApiEndpoint` that `GetApi` returns is the
+gateway's address.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Missing(APIGatewayV2Error):
         super().__init__("NotFoundException", f"Invalid {kind} identifier specified {identifier}")
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     _addresses(cloud)
     _stages()
     _stage_tags()

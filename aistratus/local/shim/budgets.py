@@ -36,7 +36,7 @@ def invalid(message: str) -> JsonRESTError:
     return JsonRESTError("InvalidParameterException", message)
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     _budgets()
     _pages()
     _notifications()
@@ -276,7 +276,7 @@ def _tags() -> None:
 
 
 _sender: list[Cloud] = []
-"""The cloud that sends notices, once it is mended."""
+"""The cloud that sends notices, once it is patched."""
 
 
 def spend(name: str, actual: float, forecast: float) -> list[str]:

@@ -16,7 +16,7 @@ from aistratus.local.shim.patching import add
 TAGS: Final = ("Project", "Env")
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @add(CostExplorerResponse)
     def list_cost_allocation_tags(self: Any) -> str:
         wanted = json.loads(self.body)

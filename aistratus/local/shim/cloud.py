@@ -1,4 +1,4 @@
-"""What every mend may need to know about the embedded cloud that it is part of."""
+"""The parts of the embedded cloud that patches use."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     _alarms()
     _dashboards()
     _tags()

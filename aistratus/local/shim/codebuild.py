@@ -23,7 +23,7 @@ _CHANGED_AS_A_WHOLE: Final = (
 )  # fmt: skip
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @wrap(CodeBuildBackend, "create_project")
     def create_project(original: Any, backend: Any, project_name: str, **wanted: Any) -> Any:
         if not _NAME.fullmatch(project_name):

@@ -127,7 +127,7 @@ connections_backends: BackendDict[ConnectionsBackend] = BackendDict(ConnectionsB
 """By account and region; in the regions of CodeBuild, as the SDK knows none of its own."""
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     """Gives moto the service: the module that it looks for, and the addresses at which it answers."""
     if any(name == SERVICE for name, _ in backend_index.backend_url_patterns):
         raise MotoChanged(f"moto has {SERVICE} by now")

@@ -47,15 +47,15 @@ class UnsupportedTokenType(JsonRESTError):
         super().__init__("UnsupportedTokenTypeException", "Unsupported token type")
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     _signing_keys()
     _lifetimes()
     _flows()
     _revocation()
-    cognito_openid.mend()
-    cognito_srp.mend()
-    cognito_pools.mend()
-    cognito_people.mend(cloud)
+    cognito_openid.patch()
+    cognito_srp.patch()
+    cognito_pools.patch()
+    cognito_people.patch(cloud)
 
 
 def _signing_keys() -> None:

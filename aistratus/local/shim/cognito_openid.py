@@ -20,7 +20,7 @@ PAGES = {
 }
 
 
-def mend() -> None:
+def patch() -> None:
     served = CognitoIdpOpenIdConfigurationResponse.serve_openid_configuration
 
     def serve(request: Any, url: str, headers: Any) -> Any:

@@ -55,7 +55,7 @@ def _lacks(policy: dict[str, Any], password: str) -> str:
     return "Password must have symbol characters"
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @wrap(CognitoIdpBackend, "_validate_password")
     def validate_password(original: Any, backend: CognitoIdpBackend, user_pool_id: str, password: str) -> None:
         try:

@@ -12,7 +12,7 @@ from moto.core.responses import ActionResult
 from aistratus.local.shim.patching import add, wrap
 
 
-def mend() -> None:
+def patch() -> None:
     _tags()
     _updates()
 

@@ -34,7 +34,7 @@ class Exchange:
     verifier: int
 
 
-def mend() -> None:
+def patch() -> None:
     exchanges: dict[str, Exchange] = {}
     _challenge(exchanges)
     _answer(exchanges)

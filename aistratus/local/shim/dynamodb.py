@@ -19,7 +19,7 @@ OLDEST_S: Final = 5 * 365 * 86_400
 """DynamoDB leaves items alone whose time is more than five years past: it takes them for something else."""
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     def keep_sweeping() -> None:
         pause = threading.Event()
         while not pause.wait(SWEEP_EVERY_S):

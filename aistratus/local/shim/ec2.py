@@ -48,9 +48,9 @@ class IdempotentParameterMismatch(EC2ClientError):
         )
 
 
-def mend(cloud: Cloud) -> None:
-    ec2_instances.mend(cloud)
-    ec2_nat.mend()
+def patch(cloud: Cloud) -> None:
+    ec2_instances.patch(cloud)
+    ec2_nat.patch()
     _tags()
     _client_tokens()
     _instance_attributes()

@@ -46,7 +46,7 @@ class IncorrectInstanceState(EC2ClientError):
         super().__init__("IncorrectInstanceState", message)
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     lives = Lives(cloud)
     _run(lives)
     _start(lives)

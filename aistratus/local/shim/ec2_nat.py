@@ -26,7 +26,7 @@ class NatGatewayNotFound(EC2ClientError):
         super().__init__("NatGatewayNotFound", f"The Nat Gateway {identity} was not found")
 
 
-def mend() -> None:
+def patch() -> None:
     _listing()
     _creating()
     _deleting()

@@ -18,7 +18,7 @@ from aistratus.local.shim.policy_evaluation import Request, decide
 EVERYTHING: Final = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @add(IamResponse)
     def simulate_principal_policy(self: Any) -> ActionResult:
         source = self._get_param("PolicySourceArn")

@@ -24,12 +24,12 @@ from aistratus.local.shim.lambda_requests import Reply, name_in_path, plain_name
 from aistratus.local.shim.patching import add, add_path, wrap
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     # Without this moto asks for a Docker daemon; it only chooses the backend whose `invoke` is replaced below.
     default_user_config["lambda"]["use_docker"] = False
     _invoke(cloud)
-    lambda_configuration.mend()
-    lambda_aliases.mend()
+    lambda_configuration.patch()
+    lambda_aliases.patch()
     _account()
 
 

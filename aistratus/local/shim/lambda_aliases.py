@@ -35,7 +35,7 @@ class NoProvisionedConcurrency(LambdaClientError):
         )
 
 
-def mend() -> None:
+def patch() -> None:
     _aliases()
     _policies()
     _provisioned_concurrency()

@@ -27,7 +27,7 @@ _UPDATED_BY_CONFIGURATION = (
 )
 
 
-def mend() -> None:
+def patch() -> None:
     _configuration()
     _updates()
     _versions()

@@ -15,7 +15,7 @@ from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @wrap(LogsBackend, "put_metric_filter")
     def put_metric_filter(
         original: Any, backend: LogsBackend, filter_name: str, pattern: str, group: str, *args: Any

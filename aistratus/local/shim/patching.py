@@ -1,7 +1,7 @@
 """The two ways in which moto is changed: a method is wrapped, or one that it lacks is added.
 
 Both look first: wrapping what isn't there, or adding what is, means that moto has changed beneath the shim, and
-the start fails with the name instead of a mend that silently does nothing.
+the start fails with the name instead of a patch that silently does nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def wrap(owner: Any, name: str) -> Callable[[Method], Method]:
     """Decorator: `owner.name(...)` becomes `function(original, ...)`."""
     original = getattr(owner, name, None)
     if original is None:
-        raise MotoChanged(f"{owner!r} has no {name} to mend")
+        raise MotoChanged(f"{owner!r} has no {name} to patch")
 
     def install(function: Method) -> Method:
         @functools.wraps(original)
-        def mended(*args: Any, **kwargs: Any) -> Any:
+        def patched(*args: Any, **kwargs: Any) -> Any:
             return function(original, *args, **kwargs)
 
-        setattr(owner, name, mended)
+        setattr(owner, name, patched)
         return function
 
     return install

@@ -101,7 +101,7 @@ pricing_backends: BackendDict[PricingBackend] = BackendDict(PricingBackend, "ec2
 """By account and region; the SDK knows only a few regions for it."""
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     """Gives moto the service: the module that it looks for, and the addresses at which it answers."""
     if any(name == SERVICE for name, _ in backend_index.backend_url_patterns):
         raise MotoChanged(f"moto has {SERVICE} by now")

@@ -17,7 +17,7 @@ EC2: Final = {
 """Code → name and value. Source: EC2 user guide, "Amazon EC2 service quotas"."""
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @wrap(ServiceQuotasBackend, "get_service_quota")
     def get_service_quota(original: Any, self: Any, service_code: str, quota_code: str) -> dict[str, Any]:
         if service_code != "ec2" or quota_code not in EC2:

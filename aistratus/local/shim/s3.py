@@ -19,7 +19,7 @@ CONTEXT: Final = {"aws:securetransport": "true", "s3:tlsversion": "1.3"}
 """What the embedded endpoint says of each request, by lower-case condition key."""
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     _conditions()
     _tags_at_creation()
 

@@ -21,7 +21,7 @@ class Conflict(JsonRESTError):
         super().__init__("ConflictException", message)
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @wrap(EventBridgeSchedulerBackend, "create_schedule_group")
     def create_group(original: Any, backend: Any, name: str, tags: Any) -> Any:
         if name in backend.schedule_groups:

@@ -12,7 +12,7 @@ from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @wrap(SecretsManagerBackend, "list_secret_version_ids")
     def list_secret_version_ids(original: Any, backend: Any, secret_id: str) -> str:
         """moto says of every version that it was made just now, and fails for a secret that isn't there."""

@@ -34,7 +34,7 @@ PENDING: Final = "PendingConfirmation"
 """What stands in a listing where the ARN will be."""
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     _names()
     _subscriptions(cloud)
     _confirmation()

@@ -31,7 +31,7 @@ LOOK_EVERY_S: Final = 0.05
 _caller: contextvars.ContextVar[socket.socket | None] = contextvars.ContextVar("caller", default=None)
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     _receive(cloud)
     _wake()
     _deduplication()

@@ -27,7 +27,7 @@ SSH_SESSION = "AWS-StartSSHSession"
 AGENT_VERSION = "3.3.2299.0"
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     executor = Executor(cloud.nodes)
     _send(cloud, executor)
     _invocations(executor)

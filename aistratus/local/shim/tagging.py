@@ -18,7 +18,7 @@ from aistratus.local.shim.cloud import Cloud
 from aistratus.local.shim.patching import wrap
 
 
-def mend(cloud: Cloud) -> None:
+def patch(cloud: Cloud) -> None:
     @wrap(ResourceGroupsTaggingAPIBackend, "_get_resources_generator")
     def resources(
         original: Any,

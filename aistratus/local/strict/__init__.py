@@ -1,7 +1,7 @@
 """Strict mode: the rules of the real AWS that moto forgives, each a small wrapper beside its source.
 
-`local/README.md` has the table: rule, source, test. What AWS always does and costs nobody time (duplicate names,
-references that must exist) is mended in `shim/` for everyone; here stand order, state, limits and delays.
+`local/README.md` has the table: rule, source, test. Rules that hold at once and cost no time (duplicate names,
+references that must exist) are patched in `shim/` in both modes; order, state, limits and delays are here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How a test drives strict mode from outside: `/_aistratus/strict` on the endpoint, in JSON.
+"""The control interface of strict mode for tests: `/_aistratus/strict` on the endpoint, in JSON.
 
-`GET` lists the rules, and how often each was met since it was asked for. `POST` takes one order:
+`GET` lists the rules, and how often each has refused a call since it was activated. `POST` takes one order:
 
 - `{"rule": name, "calls": n}` delays: the first n calls on each new thing meet the rule;
 - `{"rule": name, "every": n}` throttles: every n-th call meets it; a number of 0 ends either;

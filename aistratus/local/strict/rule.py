@@ -1,9 +1,9 @@
-"""What a rule is, and what the rules that concern time are driven by.
+"""Rules of strict mode, and the counters behind rules about time.
 
 A rule wraps a method of a moto backend and raises moto's own exceptions, so that each protocol's error has the right
-shape. Rules about order, state and limits always hold in strict mode. Rules about time hold when a test asks for
-them, and count instead of waiting: a *delay* bites each new thing (an id, a name, a change of a function) in the first
-n calls that look at it, a *rate* refuses every n-th call. What AWS counts in minutes goes by a clock that a test moves.
+form. Rules about order, state and limits always hold in strict mode. Rules about time hold when a test activates them,
+and count calls instead of waiting: a *delay* applies to the first n calls for each new object (an id, a name, a change
+of a function), a *rate* refuses every n-th call. Minutes are counted by a clock that a test moves.
 """
 
 from __future__ import annotations

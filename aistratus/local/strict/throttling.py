@@ -1,7 +1,7 @@
-"""Throttling: each service refuses what comes too fast, in its own words.
+"""Throttling: each service's own error code for too many calls.
 
-AWS counts calls in time; here every n-th call is refused, so that a test sees the same each time. A burst that a
-service takes once and not again is thereby modelled too: what matters to a caller is that any call may be refused.
+AWS limits calls per second; here every n-th call is refused, so that tests are deterministic. What matters to a caller
+is that any call may be refused.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""EC2: what was created a moment ago isn't known everywhere yet.
+"""EC2's eventual consistency: a new resource isn't visible everywhere yet.
 
-A new thing is unknown to the first n calls that look at its kind or name it: a call that names it fails with the kind's
-"not found", a listing leaves it out. Its tags may take longer: for as long, filters by tag don't find it.
+A new resource is unknown to the first n calls that list its kind or name it: a call that names it fails with the kind's
+"not found", a listing leaves it out. Its tags may take longer: until then, filters by tag don't find it.
 
-A thing is hidden by being taken out of moto's store while a describe call runs, so that moto itself filters, pages and
-words the errors; all this happens under EC2's lock.
+A resource is hidden by removing it from moto's store while a describe call runs, so that moto itself filters, paginates
+and raises the errors; all this happens under EC2's lock.
 """
 
 from __future__ import annotations
