@@ -127,10 +127,10 @@ def test_a_leftover_that_nobody_declares_stands_among_others() -> None:
 
 
 def test_drift_has_its_price() -> None:
-    lines = [change("nat_gateway", "delete"), change("node", "update", volume_gib=40), change("vpc", "unchanged")]
+    lines = [change("nat_gateway", "delete"), change("node", "update", volume_gib=12), change("vpc", "unchanged")]
     assert QUOTES.drift(lines[:1]) == "as it is now: nat_gateway left on: +€37.96 a month"
     assert QUOTES.drift(lines) == (
-        "as it is now: nat_gateway left on: +€37.96 a month; node: +€1.90 a month; together +€39.86 a month"
+        "as it is now: nat_gateway left on: +€37.96 a month; node: −€0.76 a month; together +€37.20 a month"
     )
     assert QUOTES.drift([change("node", "update", volume_gib=12)]) == "as it is now: node: −€0.76 a month"
     assert QUOTES.drift(lines[2:]) == ""

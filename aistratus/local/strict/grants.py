@@ -17,7 +17,7 @@ from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 
 from aistratus.local.shim.cloud import Cloud
-from aistratus.local.shim.lambda_ import plain_name
+from aistratus.local.shim.lambda_requests import plain_name
 from aistratus.local.shim.patching import wrap
 from aistratus.local.strict.rule import Book, Delays, Rule
 
