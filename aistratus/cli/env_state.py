@@ -42,8 +42,8 @@ def describe(session: Session) -> dict[str, Any]:
     node = _node(session, planned, aws)
     queue = _queue(session, planned)
     todo = {key: have.todo for key, have in found.items() if have.todo}
-    if "budget" in found and (uncounted := _uncounted(aws)):
-        todo["budget"] = uncounted
+    if "budget" in found and (lags := uncounted(session, aws)):
+        todo["budget"] = lags
     return {
         "env": session.settings.env,
         "state": _state(planned, node, queue),
@@ -63,12 +63,17 @@ def describe(session: Session) -> dict[str, Any]:
     }
 
 
-def _uncounted(aws: Cloud) -> str:
-    """What to say where AWS's own budget counts nothing though the env has cost something; one look at the table."""
+def uncounted(session: Session, aws: Cloud) -> str:
+    """What to say where AWS's own budget counts nothing though the env has cost something; one look at the table.
+
+    Nothing where nothing costs money: what is metered there are list prices of what would stand on AWS.
+    """
     from aistratus.costs.tags import behind
     from aistratus.node.resize import table_item
     from aistratus.resources.budgets import counted_usd, listed_budget
 
+    if not session.asks:
+        return ""
     budget = listed_budget(aws, "monthly")
     if budget is None or counted_usd(budget) > 0:
         return ""

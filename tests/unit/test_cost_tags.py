@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
+from aistratus import wire
+from aistratus.cli.env_state import uncounted
 from aistratus.costs.tags import TAGS, behind, standing
 from aistratus.doctor import Finding, check_cost_tags
 
@@ -86,6 +89,19 @@ def test_who_could_not_know_is_told_who_does(refused: str, told: str) -> None:
 def test_a_missing_permission_stays_one() -> None:
     with pytest.raises(ClientError):
         looked("0", "User: ann is not authorized to perform: ce:ListCostAllocationTags on resource: *")
+
+
+@pytest.mark.parametrize(("money", "told"), [(True, "$3.00 that were metered"), (False, "")])
+def test_only_where_things_cost_money_is_the_budget_expected_to_count(money: bool, told: str) -> None:
+    item = {"pk": wire.METER_PK, "month": f"{datetime.now(UTC):%Y-%m}", "month_usd": 3.5, "day_usd": 0.5}
+    dynamodb = boto3.client("dynamodb", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    listed = {"tinyllama-dev-monthly": {"CalculatedSpend": {"ActualSpend": {"Amount": "0.0", "Unit": "USD"}}}}
+    aws: Any = SimpleNamespace(dynamodb=dynamodb, name="tinyllama-dev-{}".format, shared=lambda _, __: listed)
+    session: Any = SimpleNamespace(asks=money)
+    with Stubber(dynamodb) as stub:
+        stub.add_response("get_item", {"Item": wire.pack(item)})
+        said = uncounted(session, aws)
+    assert told in said and bool(said) is money
 
 
 @pytest.mark.parametrize(
