@@ -23,6 +23,7 @@ from aistratus.core.graph import Stack
 from aistratus.costs import tags
 from aistratus.explain import explain
 from aistratus.node.resize import gpu_quota, quota_page
+from aistratus.node.room import require_volume
 from aistratus.permissions import Asked, asked
 from aistratus.policies import Names
 from aistratus.resources import budgets
@@ -147,19 +148,28 @@ def check_model(settings: Settings) -> Finding:
     model = settings.model
     if model.path is not None:
         if model.path.is_file():
-            return Finding("model", "ok", f"{model.path.name} is there")
+            return _model_with_room(f"{model.path.name} is there", settings, model.path.stat().st_size)
         return Finding("model", "fail", f"{model.path} isn't there", "set model.path, or take it away to use model.url")
     # Settings take https only.
     request = urllib.request.Request(model.url, method="HEAD")  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=REACHED_WITHIN_S):  # noqa: S310 - settings take https only # nosec B310
-            return Finding("model", "ok", f"{model.url} answers")
+        with urllib.request.urlopen(request, timeout=REACHED_WITHIN_S) as answer:  # noqa: S310 - https only # nosec B310
+            return _model_with_room(f"{model.url} answers", settings, int(answer.headers.get("Content-Length") or 0))
     except urllib.error.HTTPError as error:
         return Finding("model", "fail", f"{model.url} answers {error.code}", "set model.url and model.sha256")
     except OSError as error:
         why = getattr(error, "reason", error)
         todo = "the node fetches it, not this machine: only the node's own way out counts"
         return Finding("model", "warn", f"{model.url} can't be reached from here: {why}", todo)
+
+
+def _model_with_room(what: str, settings: Settings, size: int) -> Finding:
+    """It is there; does it fit on the node's volume?"""
+    try:
+        require_volume("of the settings", size, settings.node.volume_gib)
+    except Failure as failure:
+        return Finding("model", "fail", failure.what, failure.todo)
+    return Finding("model", "ok", what)
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

@@ -316,7 +316,8 @@ TINYLLAMA_URL = (
     "https://huggingface.co/TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF/resolve/main/tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf"
 )
 TINYLLAMA_SHA256 = "9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0"
-"""Source: the file's page at its publisher; 668,788,096 bytes."""
+TINYLLAMA_BYTES = 668_788_096
+"""Source: the file's page at its publisher."""
 
 
 class ModelSettings(Section):

@@ -199,9 +199,13 @@ def _change(session: Session, stack: Stack, planned: Plan, *, replace: bool, ste
     from aistratus.cli import show
     from aistratus.core.execute import Run
     from aistratus.doctor import preflight
+    from aistratus.node.room import require_own
 
     console = show.people(session.options)
     preflight(session.cloud.region, session.caller)
+    for change in planned.changes:
+        if change.key == "node":
+            require_own(session.settings, change.found)
     show.short(planned.changes, console, session.quotes, stack.group_of)
     tell_of_the_way_out(session, planned, console)
     asks = session.asks and not planned.empty

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -41,18 +42,27 @@ def add(
     """Checks a model and keeps it in the env's bucket; `model use` makes it answer.
 
     A file that is damaged, cut off, of a version or kind that the engine can't read, or too large for every type that
-    the node may be is refused with the reason, and nothing is uploaded.
+    the node may be or for its volume is refused with the reason, and nothing is uploaded.
     """
     from aistratus.cli import show
     from aistratus.cli.session import open_session
     from aistratus.node import models
+    from aistratus.node.room import own_size, require_volume, volume_gib
 
     options: Options = context.obj
     console = show.people(options)
-    with _file(source, console) as path:
-        label = name or Path(urlsplit(source).path if _is_url(source) else source).name.removesuffix(".gguf")
+    label = name or Path(urlsplit(source).path if _is_url(source) else source).name.removesuffix(".gguf")
+    opened = cache(lambda: open_session(options))
+
+    def check_room(size: int) -> None:
+        session = opened()
+        own = own_size(session.settings.model) or 0
+        require_volume(label, size, volume_gib(session.cloud, session.settings), beside=0 if own == size else own)
+
+    with _file(source, console, check_room) as path:
         model = models.examine(path, name=label, sha256=sha256 or "", context_tokens=context_tokens)
-        session = open_session(options)
+        session = opened()
+        check_room(model.size)
         room = _room(session, console, session.settings.node.types)
         models.require_room(model, room)
         console.print(f"into the bucket, unless it is there already: {max(1, model.size >> 20)} MiB …")
@@ -117,13 +127,19 @@ def use(
     from aistratus.cli.session import ending_gently, open_session
     from aistratus.node import lifecycle, models
     from aistratus.node.resize import fresh, heartbeat
+    from aistratus.node.room import require_volume, volume_gib
     from aistratus.resources.instance_listing import state_of
 
     options: Options = context.obj
     session = open_session(options)
-    model = None if name == models.SETTINGS else models.pick(models.stored(session.cloud, _bucket(session)), name)
+    stored = [] if name == models.SETTINGS else models.stored(session.cloud, _bucket(session))
+    model = None if name == models.SETTINGS else models.pick(stored, name)
     node = lifecycle.look(session.cloud)
     if model is not None:
+        now = heartbeat(session.cloud).get("model_sha256")
+        beside = sum(one.size for one in stored if one.sha256 == now != model.sha256)
+        beside += _own_size(session, model.sha256)
+        require_volume(model.name, model.size, volume_gib(session.cloud, session.settings), beside=beside)
         room = _room(session, show.people(options), (*session.settings.node.types, node["InstanceType"]))
         models.require_room(model, room, node["InstanceType"])
     since = time.time()
@@ -191,6 +207,13 @@ def _room(session: Session, console: Console, types: tuple[str, ...]) -> dict[st
     return room
 
 
+def _own_size(session: Session, sha256: str) -> int:
+    """Bytes of the model that settings name, as far as they are known; nothing where it is this very one."""
+    from aistratus.node.room import own_size
+
+    return 0 if _own(session).sha256 == sha256 else own_size(session.settings.model) or 0
+
+
 def _own(session: Session) -> Model:
     """The model that settings name."""
     from aistratus.cli.session import shipped
@@ -218,8 +241,12 @@ def _is_url(source: str) -> bool:
 
 
 @contextmanager
-def _file(source: str, console: Console) -> Iterator[Path]:
-    """The file itself, or what an address gives, for as long as it is needed."""
+def _file(source: str, console: Console, check_room: Callable[[int], None]) -> Iterator[Path]:
+    """The file itself, or what an address gives, for as long as it is needed.
+
+    Args:
+        check_room: hears how many bytes are about to be fetched, where that is told, and may refuse them.
+    """
     if not _is_url(source):
         yield Path(source).expanduser()
         return
@@ -228,11 +255,11 @@ def _file(source: str, console: Console) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="aistratus-model-") as folder:
         path = Path(folder) / "model.gguf"
         console.print(f"fetching {source} …", markup=False)
-        _fetch(source, path)
+        _fetch(source, path, check_room)
         yield path
 
 
-def _fetch(source: str, path: Path) -> None:
+def _fetch(source: str, path: Path, check_room: Callable[[int], None]) -> None:
     import httpx
 
     try:
@@ -241,6 +268,8 @@ def _fetch(source: str, path: Path) -> None:
             path.open("wb") as file,
         ):
             answer.raise_for_status()
+            if (told := answer.headers.get("content-length", "")).isdecimal():
+                check_room(int(told))
             for block in answer.iter_bytes(CHUNK):
                 file.write(block)
     except httpx.HTTPStatusError as error:

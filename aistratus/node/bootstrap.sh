@@ -107,6 +107,15 @@ field() { # EXPRESSION: a field of the manifest, empty where it is null
     "$HOME_DIR/manifest.json" "$1"
 }
 
+room() { # BYTES: is there room for them? Says what to do where there isn't; 256 MiB stay for logs and notes
+  local free=$(($(df --block-size=1 --output=avail "$HOME_DIR" | tail -n 1) - (256 << 20)))
+  (($1 <= free)) || {
+    echo "the model has $(($1 >> 20)) MiB, and the volume $((free >> 20)) MiB of room:" \
+      "set node.volume_gib to more, run \`aistratus up\`, and stop and start the node"
+    exit 1
+  }
+}
+
 matches() { # SHA256 FILE
   [[ -f $2 ]] && echo "$1  $2" | sha256sum --check --status
 }
@@ -195,11 +204,15 @@ model="$HOME_DIR/models/$model_sha.gguf"
 if ! matches "$model_sha" "$model"; then
   verdict=changed
   stored="models/$model_sha.gguf"
+  # What isn't there has no length, and is fetched from where it is published.
+  room "$(aws s3api head-object --bucket "$NODE_BUCKET" --key "$stored" --query ContentLength --output text 2>/dev/null || echo 0)"
   if ! fetch "$stored" "$model"; then
     # A whole file can't be continued (416), and a connection that breaks off is tried again only when told so.
-    matches "$model_sha" "$model.download" ||
-      curl --fail --silent --show-error --location --retry 5 --retry-all-errors --continue-at - --output "$model.download" \
-        "$(field 'm["model"]["url"]')"
+    matches "$model_sha" "$model.download" || {
+      address=$(field 'm["model"]["url"]')
+      room "$(curl --fail --silent --location --head "$address" | awk 'tolower($1) == "content-length:" {n = $2} END {print n + 0}' || :)"
+      curl --fail --silent --show-error --location --retry 5 --retry-all-errors --continue-at - --output "$model.download" "$address"
+    }
     matches "$model_sha" "$model.download" || { rm -f "$model.download"; echo "the model isn't what the manifest names"; exit 1; }
     mv "$model.download" "$model"
     aws s3 cp --only-show-errors "$model" "s3://$NODE_BUCKET/$stored" || echo "the model couldn't be kept in the bucket"

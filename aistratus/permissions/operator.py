@@ -63,8 +63,9 @@ ONLY: Final[Mapping[str, frozenset[str]]] = {
        "ec2:ModifyInstanceAttribute", "ec2:DescribeInstanceTypeOfferings", "service-quotas:GetServiceQuota",
        "sqs:GetQueueAttributes"},
     "model": frozenset(
-        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "s3:ListObjectsV2", "s3:HeadObject",
-         "s3:GetObject", "s3:PutObject", "s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload",
+        {"ssm:GetParameters", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "ec2:DescribeVolumes",
+         "s3:ListObjectsV2", "s3:HeadObject", "s3:GetObject", "s3:PutObject", "s3:CreateMultipartUpload",
+         "s3:UploadPart", "s3:CompleteMultipartUpload",
          "s3:AbortMultipartUpload", "s3:ListObjectVersions", "s3:DeleteObjects", "dynamodb:GetItem",
          "dynamodb:UpdateItem"}
     ),

@@ -10,6 +10,7 @@ The choice is kept in the worker's folder, so that the next boot starts with it.
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ READ_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.2
 NOTE: Final = "model.json"
 FOLDER: Final = "models"
+SPARE: Final = 256 << 20
+"""Bytes of the volume that no model may take: logs and the worker's notes go on being written."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ def _chosen(settings: Settings, data: dict[str, Any]) -> Chosen:
     path = settings.state_dir / FOLDER / f"{sha256}.gguf"
     context = int(data.get("context_tokens", 0))
     return Chosen(replace(settings.model, path=str(path), sha256=sha256, context_tokens=context), str(data["name"]))
+
+
+def require_room(size: int, folder: Path) -> None:
+    """Raises:
+    ModelRefused: the volume has no room for so many bytes; with what to set.
+    """
+    disk = shutil.disk_usage(folder)
+    if (lacking := size + SPARE - disk.free) > 0:
+        enough = -(-(disk.total + lacking) // (1 << 30))
+        raise ModelRefused(
+            f"it has {size >> 20} MiB, and the node's volume {max(0, disk.free - SPARE) >> 20} MiB of room: set "
+            f"node.volume_gib = {enough}, run `aistratus up`, and stop and start the node"
+        )
 
 
 class Models:
@@ -143,8 +159,11 @@ class Models:
         part = path.with_suffix(".part")
         key = f"{wire.MODELS}{choice.spec.sha256}.gguf"
         self._log.event("model_fetching", sha256=choice.spec.sha256)
+        place = {"Bucket": self._settings.bucket, "Key": key}
+        s3 = self._clients.s3()
         try:
-            self._clients.s3().download_file(self._settings.bucket, key, str(part))
+            require_room(s3.head_object(**place)["ContentLength"], path.parent)
+            s3.download_file(self._settings.bucket, key, str(part))
         except ClientError as error:
             if error_code(error) in ("404", "NoSuchKey", "403"):
                 raise ModelRefused(f"the bucket has no model {choice.spec.sha256[:12]}…") from error

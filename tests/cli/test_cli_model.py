@@ -13,6 +13,8 @@ from documents import MODEL_ADDED, MODEL_CHOSEN, MODEL_REMOVED, MODELS
 
 from aistratus.core.errors import Failure, UsageError
 from aistratus.node.models import Stored, answers, fitting, require_room, the_one
+from aistratus.node.room import own_size, require_own, require_volume
+from aistratus.settings import TINYLLAMA_BYTES, ModelSettings, NodeSettings, Settings
 
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))  # whose models are written in a moment
 from worker_model import write_model
@@ -113,6 +115,22 @@ def test_a_model_that_is_too_large_is_refused_with_what_would_do() -> None:
         require_room(vast, room)
     with pytest.raises(Failure, match="the region has none of the types that settings allow"):
         require_room(wide, {})
+
+
+def test_a_model_that_the_volume_has_no_room_for_is_refused_with_what_to_set(built: Built, tmp_path: Path) -> None:
+    """Beside 7 GiB of system and 0.6 of TinyLlama a volume of 20 has room for 12.4."""
+    require_volume("wide", 12 << 30, 20, beside=TINYLLAMA_BYTES)
+    said = r"of its 20 GiB the system takes 7 and other models 0\.6; set node\.volume_gib = 21 and run `aistratus up`"
+    with pytest.raises(Failure, match=said):
+        require_volume("wide", 13 << 30, 20, beside=TINYLLAMA_BYTES)
+    with (tmp_path / "wide.gguf").open("wb") as file:
+        file.write(b"GGUF")
+        file.truncate(14 << 30)  # without a byte of its own on this disk
+    path = str(tmp_path / "wide.gguf")
+    assert own_size(ModelSettings(path=Path(path))) == 14 << 30
+    with pytest.raises(Failure, match=r"no room for the model wide, which has 14\.0 GiB.*node\.volume_gib = 21"):
+        require_own(Settings(model=ModelSettings(path=Path(path))), None)
+    require_own(Settings(model=ModelSettings(path=Path(path)), node=NodeSettings(volume_gib=21)), None)
 
 
 def test_a_name_that_two_models_have_says_nothing_of_which_one_is_to_go() -> None:

@@ -60,14 +60,19 @@ PROGRAMS = {
         mkdir -p "$3/bin"; echo '#!/bin/sh
         echo "pip $*" >>"$ROOT/asked"' >"$3/bin/pip"; chmod +x "$3/bin/pip"
     """,
+    "df": """
+        echo Avail; cat "$ROOT/free" 2>/dev/null || echo 9000000000
+    """,
     "aws": """
+        [[ $1 == s3 ]] || { stat --format=%s "$ROOT/bucket/$6"; exit; }
         from=$4 to=$5 bucket=s3://bucket
         [[ $from != $bucket* ]] || from=$ROOT/bucket${from#$bucket}
         [[ $to != $bucket* ]] || to=$ROOT/bucket${to#$bucket}
         mkdir -p "${to%/*}"; cp "$from" "$to"
     """,
     "curl": """
-        url=${@: -1}; while (($#)); do [[ $1 != --output ]] || out=$2; shift; done
+        url=${@: -1} head=; while (($#)); do [[ $1 != --output ]] || out=$2; [[ $1 != --head ]] || head=1; shift; done
+        [[ -z $head ]] || { echo "Content-Length: $(stat --format=%s "$ROOT/public-model")"; exit; }
         case $url in
           */api/token) echo token;;
           */instance-id) echo i-1;;
@@ -216,6 +221,22 @@ def test_a_model_that_is_not_the_named_one_fails_the_boot_so_that_it_is_tried_ag
     assert not [line for line in asked if "worker.service" in line]
     assert not list((machine.root / "opt/aistratus/models").iterdir())
     (machine.root / "public-model").write_bytes(MODEL)
+    assert machine.boot()[0] == 0
+
+
+@pytest.mark.parametrize("in_bucket", [False, True])
+def test_a_model_for_which_the_volume_has_no_room_is_not_fetched(machine: Machine, in_bucket: bool) -> None:
+    machine.run(machine.root / "user-data")
+    if in_bucket:
+        machine.put(f"models/{SHA256}.gguf", MODEL)
+    (machine.root / "free").write_text(str((256 << 20) + len(MODEL) - 1))
+    heard: list[str] = []
+    status, asked = machine.run(machine.root / "user-data", "launch", heard=heard)
+    assert status != 0
+    assert "set node.volume_gib to more, run `aistratus up`, and stop and start the node" in heard[-1]
+    fetching = "aws s3 cp" if in_bucket else "--continue-at"
+    assert not [line for line in asked if "gguf" in line and fetching in line]
+    (machine.root / "free").unlink()
     assert machine.boot()[0] == 0
 
 
