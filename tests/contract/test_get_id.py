@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from router_stack import Front, Stack, client_of, denied, front_of, moto
+from router_front import Front, denied, front_of
+from router_stack import Stack, client_of, moto
 
 from aistratus.router.aws import Aws, AwsError
 from aistratus.router.clock import Clock

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from router_stack import Function, Stack, code, event, moto, runtime
+from router_function import Function, event
+from router_stack import Stack, code, moto, runtime
 
 from aistratus import wire
 

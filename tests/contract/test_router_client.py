@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from router_stack import Function, Stack, code, event, moto, runtime
+from router_function import Function, event
+from router_stack import Stack, code, moto, runtime
 
 from aistratus import wire
 from aistratus.client import events

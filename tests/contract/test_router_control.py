@@ -8,7 +8,9 @@ import time
 from typing import Any
 
 import pytest
-from router_stack import Front, Function, Result, Stack, code, event, moto, reset, runtime
+from router_front import Front, reset
+from router_function import Function, Result, event
+from router_stack import Stack, code, moto, runtime
 from test_router_health import Signer, claims_of, front, function, operator, pool_key, stack
 from test_router_wake import ec2_error, shape, state
 

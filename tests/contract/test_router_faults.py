@@ -8,22 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from router_stack import (
-    Fault,
-    Front,
-    Function,
-    Stack,
-    answer_lost,
-    code,
-    denied,
-    event,
-    failing,
-    front_of,
-    moto,
-    reset,
-    runtime,
-    throttled,
-)
+from router_front import Fault, Front, answer_lost, denied, failing, front_of, reset, throttled
+from router_function import Function, event
+from router_stack import Stack, code, moto, runtime
 
 from aistratus import wire
 

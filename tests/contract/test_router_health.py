@@ -10,22 +10,10 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from router_stack import (
-    Fault,
-    Front,
-    Function,
-    Result,
-    Signer,
-    Stack,
-    claims_of,
-    code,
-    denied,
-    event,
-    failing,
-    front_of,
-    moto,
-    runtime,
-)
+from router_front import Fault, Front, denied, failing, front_of
+from router_function import Function, Result, event
+from router_signer import Signer, claims_of
+from router_stack import Stack, code, moto, runtime
 
 from aistratus import wire
 

@@ -11,21 +11,10 @@ from typing import Any
 
 import pytest
 from jose import jws
-from router_stack import (
-    Front,
-    Function,
-    Signer,
-    Stack,
-    claims_of,
-    code,
-    event,
-    failing,
-    front_of,
-    moto,
-    reset,
-    runtime,
-    unsigned,
-)
+from router_front import Front, failing, front_of, reset
+from router_function import Function, event
+from router_signer import Signer, claims_of, unsigned
+from router_stack import Stack, code, moto, runtime
 
 from aistratus import wire
 

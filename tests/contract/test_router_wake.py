@@ -10,19 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from router_stack import (
-    Front,
-    Function,
-    Result,
-    Stack,
-    code,
-    denied,
-    event,
-    front_of,
-    moto,
-    reset,
-    runtime,
-)
+from router_front import Front, denied, front_of, reset
+from router_function import Function, Result, event
+from router_stack import Stack, code, moto, runtime
 
 from aistratus import wire
 

@@ -18,7 +18,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from jose import jws
 from jose.utils import base64url_encode
-from router_stack import Function, Signer, Stack, claims_of, code, front_of, moto, runtime
+from router_front import front_of
+from router_function import Function
+from router_signer import Signer, claims_of
+from router_stack import Stack, code, moto, runtime
 from test_router_tokens import read
 
 
