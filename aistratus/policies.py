@@ -252,7 +252,17 @@ STS = "sts.amazonaws.com"
 
 
 def github_trust(names: Names, *, repository: str) -> Document:
-    """Lets workflows of this one GitHub repository (`owner/name`) assume the role, whatever their branch."""
+    """Lets workflows of this one GitHub repository (`owner/name`) assume the role, whatever their branch.
+
+    Since July 15th, 2026 the subject that GitHub signs for a new or renamed repository has the ids of owner and
+    repository in it: `repo:owner@1/name@2:…`; others go on without. Both are let in. A `*` for an id would match any
+    text, a slash or the name of an environment included, so the token's own claim of its repository has to fit as well,
+    where AWS passes it on (since January 2026).
+
+    Sources: GitHub changelog, "Immutable subject claims for GitHub Actions OIDC tokens"; AWS, "STS supports validation
+    of select identity provider specific claims"; aws-actions/configure-aws-credentials issue 1888, pull request 1890.
+    """
+    owner, _, name = repository.partition("/")
     return document(
         {
             "Effect": "Allow",
@@ -260,7 +270,8 @@ def github_trust(names: Names, *, repository: str) -> Document:
             "Action": "sts:AssumeRoleWithWebIdentity",
             "Condition": {
                 "StringEquals": {f"{GITHUB_TOKENS}:aud": STS},
-                "StringLike": {f"{GITHUB_TOKENS}:sub": f"repo:{repository}:*"},
+                "StringLike": {f"{GITHUB_TOKENS}:sub": [f"repo:{repository}:*", f"repo:{owner}@*/{name}@*:*"]},
+                "StringEqualsIfExists": {f"{GITHUB_TOKENS}:repository": repository},
             },
         }
     )

@@ -185,10 +185,31 @@ def test_only_workflows_of_the_one_repository_may_assume_the_role_of_github() ->
     statement = policies.github_trust(NAMES, repository="owner/name")["Statement"][0]
     provider = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
     assert statement["Principal"] == {"Federated": provider}
-    assert statement["Condition"] == {
-        "StringEquals": {"token.actions.githubusercontent.com:aud": "sts.amazonaws.com"},
-        "StringLike": {"token.actions.githubusercontent.com:sub": "repo:owner/name:*"},
-    }
+    assert statement["Condition"]["StringEquals"] == {"token.actions.githubusercontent.com:aud": "sts.amazonaws.com"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "repository", "lets_in"),
+    [
+        ("repo:owner/name:ref:refs/heads/main", None, True),
+        ("repo:owner/name:ref:refs/heads/main", "owner/name", True),
+        # As of new repositories: GitHub puts the ids of owner and repository into it.
+        ("repo:owner@12/name@345:ref:refs/heads/main", "owner/name", True),
+        ("repo:owner@12/name@345:environment:prod", None, True),
+        ("repo:owner@12/names@345:ref:refs/heads/main", None, False),
+        ("repo:owners@12/name@345:ref:refs/heads/main", None, False),
+        ("repo:owner/other:ref:refs/heads/main", None, False),
+        ("repo:owner@12/other@6:environment:a/name@345:b", "owner/other", False),
+    ],
+)
+def test_a_workflow_is_known_by_its_repository_with_or_without_ids(
+    subject: str, repository: str | None, lets_in: bool
+) -> None:
+    claims = {"aud": ["sts.amazonaws.com"], "sub": [subject], **({"repository": [repository]} if repository else {})}
+    context = {f"{policies.GITHUB_TOKENS}:{name}": value for name, value in claims.items()}
+    request = Request(action="sts:AssumeRoleWithWebIdentity", resource="*", context=context)
+    trust = policies.github_trust(NAMES, repository="owner/name")
+    assert (decide([trust], request) == ALLOWED_WORD) is lets_in
 
 
 def test_arns_follow_the_partition() -> None:
