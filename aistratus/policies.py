@@ -251,8 +251,11 @@ STS = "sts.amazonaws.com"
 """For whom these tokens are meant: GitHub's own action for AWS asks for this audience."""
 
 
-def github_trust(names: Names, *, repository: str) -> Document:
+def github_trust(names: Names, *, repository: str, number: int | None = None) -> Document:
     """Lets workflows of this one GitHub repository (`owner/name`) assume the role, whatever their branch.
+
+    Args:
+        number: the repository's id at GitHub, where it is known. Names can pass to others, ids can't.
 
     Since July 15th, 2026 the subject that GitHub signs for a new or renamed repository has the ids of owner and
     repository in it: `repo:owner@1/name@2:…`; others go on without. Both are let in. A `*` for an id would match any
@@ -263,13 +266,14 @@ def github_trust(names: Names, *, repository: str) -> Document:
     of select identity provider specific claims"; aws-actions/configure-aws-credentials issue 1888, pull request 1890.
     """
     owner, _, name = repository.partition("/")
+    told = {"aud": STS, **({} if number is None else {"repository_id": str(number)})}
     return document(
         {
             "Effect": "Allow",
             "Principal": {"Federated": f"arn:{names.partition}:iam::{names.account}:oidc-provider/{GITHUB_TOKENS}"},
             "Action": "sts:AssumeRoleWithWebIdentity",
             "Condition": {
-                "StringEquals": {f"{GITHUB_TOKENS}:aud": STS},
+                "StringEquals": {f"{GITHUB_TOKENS}:{claim}": value for claim, value in told.items()},
                 "StringLike": {f"{GITHUB_TOKENS}:sub": [f"repo:{repository}:*", f"repo:{owner}@*/{name}@*:*"]},
                 "StringEqualsIfExists": {f"{GITHUB_TOKENS}:repository": repository},
             },

@@ -358,6 +358,12 @@ class DeliverySettings(Section):
         description="the GitHub repository, as owner/name",
         examples=["octocat/hello-world"],
     )
+    repository_number: int | None = Field(
+        default=None,
+        ge=1,
+        description="the repository's id (`gh api repos/OWNER/NAME --jq .id`): no other one delivers under its name",
+        examples=[1296269],
+    )
     branch: str = Field(
         default="main",
         pattern=r"^[A-Za-z0-9._][A-Za-z0-9._/-]{0,243}$",

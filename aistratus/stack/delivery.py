@@ -71,7 +71,7 @@ def declare_delivery(settings: Settings, names: Names, data: Data, *, keys: Iter
     github_role = Role(
         key="github_role",
         description="Workflows of the repository: read ids, start a build",
-        trust=policies.github_trust(names, repository=repository),
+        trust=policies.github_trust(names, repository=repository, number=settings.delivery.repository_number),
         inline={
             "github": policies.github(
                 names,

@@ -212,6 +212,16 @@ def test_a_workflow_is_known_by_its_repository_with_or_without_ids(
     assert (decide([trust], request) == ALLOWED_WORD) is lets_in
 
 
+def test_a_repository_that_got_another_ones_name_is_told_by_its_number() -> None:
+    trust = policies.github_trust(NAMES, repository="owner/name", number=345)
+    claims = {"aud": "sts.amazonaws.com", "sub": "repo:owner@9/name@8:ref:refs/heads/main", "repository": "owner/name"}
+    for number, lets_in in (("345", True), ("8", False), (None, False)):
+        known = {**claims, **({"repository_id": number} if number else {})}
+        context = {f"{policies.GITHUB_TOKENS}:{name}": [value] for name, value in known.items()}
+        request = Request(action="sts:AssumeRoleWithWebIdentity", resource="*", context=context)
+        assert (decide([trust], request) == ALLOWED_WORD) is lets_in
+
+
 def test_arns_follow_the_partition() -> None:
     china = Names("aws-cn", "123456789012", "cn-north-1", "prod")
     assert json.dumps(policies.router(china, log_group="/g", types=())).count("arn:aws:") == 0
