@@ -144,6 +144,7 @@ EC2: Table = {
         Check("ec2:AssociateIamInstanceProfile", t.INSTANCE, "InstanceId"),
         pass_role(_role_of_profile, "ec2.amazonaws.com"),
     ),
+    "ec2:DisassociateIamInstanceProfile": (Check("ec2:DisassociateIamInstanceProfile", t.INSTANCE),),
     "ec2:ReplaceIamInstanceProfileAssociation": (
         Check("ec2:ReplaceIamInstanceProfileAssociation", t.INSTANCE),
         pass_role(_role_of_profile, "ec2.amazonaws.com"),

@@ -70,7 +70,11 @@ def repair(aws: Cloud, want: Instance, have: Found, changes: frozenset[str]) -> 
 
 
 def _repair_profile(aws: Cloud, identity: str, profile: str) -> None:
-    """Gives the instance this profile, in place of another where it has one."""
+    """Gives the instance this profile, in place of another where it has one.
+
+    It is replaced at a running instance only: one that is stopped gives up the other profile first. Sources:
+    ReplaceIamInstanceProfileAssociation; aws-cli issue 5251, terraform-provider-aws issue 8262.
+    """
 
     def change() -> None:
         # Looked up anew each time: a replacement that was carried out gives the association another id.
@@ -85,6 +89,11 @@ def _repair_profile(aws: Cloud, identity: str, profile: str) -> None:
             aws.ec2.associate_iam_instance_profile(InstanceId=identity, IamInstanceProfile=wanted)
         elif current["IamInstanceProfile"]["Arn"].rsplit("/", 1)[-1] != profile:
             association = current["AssociationId"]
+            described = INSTANCES.by_id(aws, identity)
+            if described is not None and state_of(described) in ("stopping", "stopped"):
+                aws.ec2.disassociate_iam_instance_profile(AssociationId=association)
+                aws.ec2.associate_iam_instance_profile(InstanceId=identity, IamInstanceProfile=wanted)
+                return
             aws.ec2.replace_iam_instance_profile_association(AssociationId=association, IamInstanceProfile=wanted)
 
     settle(PROFILE_TAKEN, change, clock=aws.clock)

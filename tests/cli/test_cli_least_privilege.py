@@ -501,7 +501,8 @@ REPAIRS = {
     *_named("dynamodb", "UpdateTable"),
     *_named("ec2", "AssociateIamInstanceProfile AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress "
             "DeleteNetworkInterface DeleteRoute DeleteVolume DescribeIamInstanceProfileAssociations "
-            "DisassociateAddress ModifyInstanceMetadataOptions ModifyVolume ModifyVpcEndpoint "
+            "DisassociateAddress DisassociateIamInstanceProfile ModifyInstanceMetadataOptions ModifyVolume "
+            "ModifyVpcEndpoint "
             "ReplaceIamInstanceProfileAssociation ReplaceRoute ReplaceRouteTableAssociation RevokeSecurityGroupEgress "
             "RevokeSecurityGroupIngress StartInstances StopInstances UpdateSecurityGroupRuleDescriptionsEgress "
             "UpdateSecurityGroupRuleDescriptionsIngress"),

@@ -129,6 +129,23 @@ def test_shape_needs_stopped(judge: Judge) -> None:
     ec2.modify_instance_attribute(**data)
 
 
+def test_profile_replaced_running(judge: Judge) -> None:
+    ec2, names = judge("ec2"), [unique("profile"), unique("profile")]
+    for name in names:
+        judge("iam").create_instance_profile(InstanceProfileName=name)
+    instance = run_instance(judge.connect, IamInstanceProfile={"Name": names[0]})
+    await_state(judge.connect, instance, "running")
+    ec2.stop_instances(InstanceIds=[instance])
+    await_state(judge.connect, instance, "stopped")
+    filters = [{"Name": "instance-id", "Values": [instance]}]
+    (there,) = ec2.describe_iam_instance_profile_associations(Filters=filters)["IamInstanceProfileAssociations"]
+    other: dict[str, Any] = {"AssociationId": there["AssociationId"], "IamInstanceProfile": {"Name": names[1]}}
+    assert refused(ec2.replace_iam_instance_profile_association, **other) == "IncorrectState"
+    ec2.start_instances(InstanceIds=[instance])
+    await_state(judge.connect, instance, "running")
+    ec2.replace_iam_instance_profile_association(**other)
+
+
 def test_user_data_size(judge: Judge) -> None:
     wanted = {"ImageId": image(judge.connect), "MinCount": 1, "MaxCount": 1}
     assert refused(judge("ec2").run_instances, **wanted, UserData="x" * 16_385) == "InvalidParameterValue"

@@ -209,9 +209,12 @@ def test_no_capacity_is_told_at_once_and_not_taken_for_a_lost_answer(aws: Cloud,
     assert len(asked) == 1
 
 
-def test_a_node_whose_wrong_profile_was_put_on_gets_the_right_one(aws: Cloud, engine: Engine) -> None:
+@pytest.mark.parametrize("asleep", [False, True], ids=["running", "stopped"])
+def test_a_node_whose_wrong_profile_was_put_on_gets_the_right_one(aws: Cloud, engine: Engine, *, asleep: bool) -> None:
     engine.up(*stack())
     identity, wrong = node_id(engine, *stack()), aws.name("wrong")
+    if asleep:
+        stop(aws, identity)
     aws.iam.create_instance_profile(InstanceProfileName=wrong)
     filters = [{"Name": "instance-id", "Values": [identity]}]
     for entry in aws.ec2.describe_iam_instance_profile_associations(Filters=filters)["IamInstanceProfileAssociations"]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.iam_instance_profile import IamInstanceProfileAssociationBackend
 from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.iam_instance_profiles import IamInstanceProfiles
@@ -49,6 +50,21 @@ def shape_needs_stopped(cloud: Cloud, delays: Delays) -> None:
         if key in STOPPED_ONLY and instance.state != "stopped":
             raise IncorrectInstanceState(f"The instance '{instance_id}' is not in the 'stopped' state.")
         return original(backend, instance_id, key, value)
+
+
+@book.rule(
+    "profile-replaced-running",
+    code="IncorrectState",
+    source="https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReplaceIamInstanceProfileAssociation.html",
+)
+def profile_replaced_running(cloud: Cloud, delays: Delays) -> None:
+    @wrap(IamInstanceProfileAssociationBackend, "replace_iam_instance_profile_association")
+    def replace(original: Any, backend: Any, association_id: str, *args: Any, **wanted: Any) -> Any:
+        there = backend.iam_instance_profile_associations.items()
+        subject = next((instance for instance, one in there if one.association_id == association_id), None)
+        if subject is not None and backend.get_instance(subject).state in ("stopping", "stopped"):
+            raise EC2ClientError("IncorrectState", f"The association {association_id} is not the active association")
+        return original(backend, association_id, *args, **wanted)
 
 
 @book.rule("launch-time", source="https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html")
