@@ -35,7 +35,7 @@ from aistratus.stack.watch import declare_watch
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """What is uploaded: programs by content hash, and the public half of the node's key, made when first needed."""
+    """What is uploaded: programs by content hash, and the node's public key, generated when first needed."""
 
     router: Callable[[], bytes]
     router_sha256: str
@@ -54,7 +54,7 @@ class Shipped:
 
 
 def cut_off(stack: Stack, found: Mapping[str, Found], *, when_done: bool = False) -> bool:
-    """Has the node no way out? It was made behind a NAT gateway that the settings have switched off since.
+    """Whether the node has no internet access: it is behind a NAT gateway that the settings have switched off since.
 
     Args:
         when_done: what will be so when `up` has taken away what is switched off.
@@ -66,7 +66,7 @@ def cut_off(stack: Stack, found: Mapping[str, Found], *, when_done: bool = False
 
 
 def stays_public(stack: Stack, found: Mapping[str, Found]) -> bool:
-    """Is a NAT gateway declared that the node doesn't use? It was made with an address of its own, and stays there."""
+    """Whether a NAT gateway is declared that the node doesn't use: the node was created with a public address."""
     node, public = found.get("node"), found.get("subnet_public")
     if node is None or public is None or "nat_gateway" not in stack.by_key or not isinstance(node.state, Instance):
         return False

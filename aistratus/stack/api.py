@@ -36,14 +36,14 @@ ACCESS_LOG = json.dumps(
 
 @dataclass(frozen=True, kw_only=True)
 class Api(Group):
-    """What its metrics are found by."""
+    """The dimensions of its metrics."""
 
     api: HttpApi
     stage: Stage
 
 
 def declare_api(settings: Settings, names: Names, router: Router, identity: Identity) -> Api:
-    """The API that calls the router, for those who have a token of the pool."""
+    """The API that invokes the router, for callers with a token of the pool."""
     live = router.live
     api = HttpApi(
         key="api",
@@ -68,7 +68,7 @@ def declare_api(settings: Settings, names: Names, router: Router, identity: Iden
     contract = Route(key="route_contract", api=Ref(api), route_key="GET /openapi.json", integration=Ref(integration))
 
     def guarded(key: str, route_key: str) -> Route:
-        """A route that asks for a token of our user pool."""
+        """A route that requires a token of our user pool."""
         return Route(
             key=key, api=Ref(api), route_key=route_key, integration=Ref(integration), authorizer=Ref(authorizer)
         )

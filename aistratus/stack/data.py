@@ -16,7 +16,7 @@ from aistratus.stack.group import Group
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Group):
-    """What the router and the node read and write."""
+    """The storage that the router and the node use."""
 
     bucket: Bucket
     bucket_full_name: str
@@ -27,7 +27,7 @@ class Data(Group):
 
 
 def declare_data(names: Names) -> Data:
-    """All that holds data."""
+    """Declares the storage."""
     bucket_full_name = bucket_name(names, "data")
     bucket = Bucket(
         key="data",

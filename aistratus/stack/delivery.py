@@ -19,10 +19,10 @@ from aistratus.stack.group import Group
 
 
 def declare_delivery(settings: Settings, names: Names, data: Data, *, keys: Iterable[str]) -> Group:
-    """Nothing of it is wanted until a repository is named.
+    """Declares delivery, which is switched off until the settings name a repository.
 
     Args:
-        keys: those of everything else, wanted or not.
+        keys: the keys of all other resources, wanted or not.
     """
     repository, days = settings.delivery.repository or "nobody/nothing", settings.api.log_days
     deploy_log = LogGroup(key="deploy_log", name=f"/aws/codebuild/{names.prefix}deploy", retention_days=days)

@@ -12,6 +12,6 @@ class Group:
     """One group of the stack. Where later groups refer to some of its resources, a subclass names these."""
 
     wanted: tuple[Resource, ...]
-    """In the order in which people read them."""
+    """In reading order."""
     unwanted: tuple[Resource, ...] = ()
     """What the settings have switched off."""

@@ -23,7 +23,7 @@ KILL_BUDGET = "killer"
 """The budget whose notices stop machines, by its name without the env's prefix."""
 
 LIMIT_EVERY = "rate(4 minutes)"
-"""Within five minutes of crossing the line machines are told to stop. A month of such looks costs some cents."""
+"""Machines are stopped within five minutes of reaching the limit. A month of these runs costs some cents."""
 
 STOP_TIMEOUT_S = 300
 """Stopping some hundred machines under throttling takes minutes."""
@@ -31,13 +31,13 @@ STOP_TIMEOUT_S = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Guard(Group):
-    """The function that stops machines; the budget's killer calls it too."""
+    """The function that stops machines; the kill budget invokes it too."""
 
     stop_build_box: Function
 
 
 def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data) -> Guard:
-    """The function that looks for forgotten machines, and the rule that calls it."""
+    """Declares the function that stops machines, and the rules that invoke it."""
     guard_log = LogGroup(
         key="stop_build_box_log",
         name=f"/aws/lambda/{names.prefix}stop-build-box",
@@ -58,20 +58,7 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
         role=Ref(guard_role, "arn"),
         log_group=Ref(guard_log, "name"),
         timeout_s=STOP_TIMEOUT_S,
-        environment={
-            "AISTRATUS_ENV": names.env,
-            "JOBS_TABLE": Ref(data.jobs, "name"),
-            "KILL_TOPIC": names.topic("killer"),
-            "KILL_BUDGET": f"{names.prefix}{KILL_BUDGET}",
-            "KILL_USD": f"{settings.budget.kill_usd:.2f}",
-            "GUARD_RULE": names.arn("events", f"rule/{names.prefix}force-stop-build-runner"),
-            "LIMIT_RULE": names.arn("events", f"rule/{names.prefix}real-time-limit"),
-            "ALERTS_TOPIC": names.topic("alerts"),
-            "IDLE_MINUTES": str(settings.node.idle_minutes),
-            "MAX_HOURS": str(settings.node.max_hours),
-            "ROUTER": names.function("router:live"),
-            ROLE_ID: Ref(guard_role, "unique"),
-        },
+        environment=_environment(settings, names, data) | {ROLE_ID: Ref(guard_role, "unique")},
     )
     guard = EventRule(
         key="force_stop_build_runner",
@@ -99,3 +86,20 @@ def declare_guard(settings: Settings, names: Names, shipped: Shipped, data: Data
     )
     wanted = (guard_log, guard_role, stop_build_box, guard, guard_permission, limit, limit_permission)
     return Guard(wanted=wanted, stop_build_box=stop_build_box)
+
+
+def _environment(settings: Settings, names: Names, data: Data) -> dict[str, str | Ref]:
+    """The function's environment variables (`aistratus/functions/stop_build_box.py` reads them)."""
+    return {
+        "AISTRATUS_ENV": names.env,
+        "JOBS_TABLE": Ref(data.jobs, "name"),
+        "KILL_TOPIC": names.topic("killer"),
+        "KILL_BUDGET": f"{names.prefix}{KILL_BUDGET}",
+        "KILL_USD": f"{settings.budget.kill_usd:.2f}",
+        "GUARD_RULE": names.arn("events", f"rule/{names.prefix}force-stop-build-runner"),
+        "LIMIT_RULE": names.arn("events", f"rule/{names.prefix}real-time-limit"),
+        "ALERTS_TOPIC": names.topic("alerts"),
+        "IDLE_MINUTES": str(settings.node.idle_minutes),
+        "MAX_HOURS": str(settings.node.max_hours),
+        "ROUTER": names.function("router:live"),
+    }

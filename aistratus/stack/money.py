@@ -30,7 +30,7 @@ SUMMARY_AT = "cron(0 7 * * ? *)"
 def declare_money(
     settings: Settings, names: Names, shipped: Shipped, data: Data, people: People, guard: Guard
 ) -> Group:
-    """The budgets, the way from the second one to the guard, and the daily summary."""
+    """Declares the budgets, the topic from the second one to the guard, and the daily summary."""
     # AWS counts what carries these tags once somebody has activated them for billing.
     counted = {"Project": PROJECT, "Env": names.env}
     told = (settings.auth.operator_email,) if settings.auth.operator_email else ()
@@ -66,7 +66,7 @@ def declare_money(
 def _summary(
     settings: Settings, names: Names, shipped: Shipped, data: Data, people: People, budget: Budget
 ) -> tuple[Resource, ...]:
-    """What tells people every day what this budget says."""
+    """The daily summary: its function, and the schedule that invokes it."""
     summary_log = LogGroup(
         key="daily_summary_log",
         name=f"/aws/lambda/{names.prefix}daily-summary",

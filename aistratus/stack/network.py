@@ -30,7 +30,7 @@ ANYWHERE = "0.0.0.0/0"
 
 @dataclass(frozen=True, kw_only=True)
 class Network(Group):
-    """The places where a node may stand, and its ways out."""
+    """The node's possible subnets, and their routes to the internet."""
 
     public: Subnet
     private: Subnet
@@ -41,7 +41,7 @@ class Network(Group):
 
 
 def declare_network(settings: Settings) -> Network:
-    """The network of the env."""
+    """Declares the env's network."""
     with_nat = settings.network.enable_nat_gw
     vpc = Vpc(key="vpc", cidr=VPC_CIDR)
     public = Subnet(key="subnet_public", vpc=Ref(vpc), cidr="10.20.0.0/24", zone_index=0, map_public_ip=True)
@@ -92,7 +92,7 @@ def declare_network(settings: Settings) -> Network:
 
 
 def _way_in(settings: Settings) -> tuple[Rule, ...]:
-    """SSH from the one address that the settings name; nothing otherwise."""
+    """SSH from the one address that the settings allow, if any."""
     node = settings.node
     if node.ssh_cidr is None:
         return ()

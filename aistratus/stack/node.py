@@ -29,14 +29,14 @@ UPLOADED = (MODEL,)
 
 @dataclass(frozen=True, kw_only=True)
 class Node(Group):
-    """The instance, and where its worker writes what it does."""
+    """The instance, and its worker's log group."""
 
     log: LogGroup
     instance: Instance
 
 
 def declare_node(settings: Settings, names: Names, shipped: Shipped, network: Network, data: Data) -> Node:
-    """The node in its network, with all that it starts from."""
+    """Declares the node, and everything that its boot needs."""
     with_nat = settings.network.enable_nat_gw
     public, private = Ref(network.public), Ref(network.private)
     node_log = LogGroup(key="node_log", name=f"/tinyllama/{names.env}/node", retention_days=settings.api.log_days)
@@ -58,38 +58,8 @@ def declare_node(settings: Settings, names: Names, shipped: Shipped, network: Ne
         content=shipped.worker,
         content_type="application/zip",
     )
-    models: tuple[Artifact, ...] = ()
-    if shipped.model_content is not None and shipped.model.key is not None:
-        models = (
-            Artifact(
-                key=MODEL,
-                bucket=Ref(data.bucket),
-                path=shipped.model.key,
-                sha256=shipped.model.sha256,
-                content=shipped.model_content,
-                content_type="application/octet-stream",
-            ),
-        )
-    node_manifest = JsonObject(
-        key="node_manifest",
-        bucket=Ref(data.bucket),
-        path=MANIFEST_KEY,
-        body=manifest(
-            bundle_key=bundle.path,
-            bundle_sha256=bundle.sha256,
-            model=shipped.model,
-            environment={
-                "WORKER_QUEUE_URL": Ref(data.queue, "url"),
-                "WORKER_DEAD_LETTER_URL": Ref(data.dead_letters, "url"),
-                "WORKER_JOBS_TABLE": Ref(data.jobs, "name"),
-                "WORKER_BUCKET": Ref(data.bucket),
-                "WORKER_LOG_GROUP": Ref(node_log, "name"),
-                "WORKER_IDLE_SECONDS": settings.node.idle_minutes * 60,
-                "WORKER_RUN_SECONDS": settings.node.max_hours * 3600,
-            },
-        ),
-        after=(Ref(bundle), *(Ref(model) for model in models)),
-    )
+    models = _models(shipped, data)
+    node_manifest = _manifest(settings, shipped, data, node_log, bundle, models)
     key_pair = KeyPair(key="node_key", public_key=shipped.public_key)
     way_out = network.private_routes if with_nat else network.public_routes
     instance = Instance(
@@ -110,4 +80,45 @@ def declare_node(settings: Settings, names: Names, shipped: Shipped, network: Ne
         wanted=(node_log, node_role, profile, bundle, *models, node_manifest, key_pair, instance),
         log=node_log,
         instance=instance,
+    )
+
+
+def _models(shipped: Shipped, data: Data) -> tuple[Artifact, ...]:
+    """The model's file in the bucket, unless the node fetches the model from its public address."""
+    if shipped.model_content is None or shipped.model.key is None:
+        return ()
+    model = Artifact(
+        key=MODEL,
+        bucket=Ref(data.bucket),
+        path=shipped.model.key,
+        sha256=shipped.model.sha256,
+        content=shipped.model_content,
+        content_type="application/octet-stream",
+    )
+    return (model,)
+
+
+def _manifest(
+    settings: Settings, shipped: Shipped, data: Data, log: LogGroup, bundle: Artifact, models: tuple[Artifact, ...]
+) -> JsonObject:
+    """What the node runs: bundle, model and the worker's environment variables (`aistratus/worker/settings.py`)."""
+    return JsonObject(
+        key="node_manifest",
+        bucket=Ref(data.bucket),
+        path=MANIFEST_KEY,
+        body=manifest(
+            bundle_key=bundle.path,
+            bundle_sha256=bundle.sha256,
+            model=shipped.model,
+            environment={
+                "WORKER_QUEUE_URL": Ref(data.queue, "url"),
+                "WORKER_DEAD_LETTER_URL": Ref(data.dead_letters, "url"),
+                "WORKER_JOBS_TABLE": Ref(data.jobs, "name"),
+                "WORKER_BUCKET": Ref(data.bucket),
+                "WORKER_LOG_GROUP": Ref(log, "name"),
+                "WORKER_IDLE_SECONDS": settings.node.idle_minutes * 60,
+                "WORKER_RUN_SECONDS": settings.node.max_hours * 3600,
+            },
+        ),
+        after=(Ref(bundle), *(Ref(model) for model in models)),
     )

@@ -16,12 +16,12 @@ from aistratus.stack.group import Group
 
 ALERTS_OPERATOR = "alerts_operator"
 TOLD = (ALERTS_OPERATOR,)
-"""Keys that are declared only where the settings say whom to write to."""
+"""Keys that are declared only where the settings have the operator's address."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity(Group):
-    """Whose tokens the API takes."""
+    """The issuer and client of the tokens that the API accepts."""
 
     pool: UserPool
     client: UserPoolClient
@@ -32,14 +32,14 @@ RESERVED = ("aws", "amazon", "cognito")
 
 
 def domain_prefix(names: Names) -> str:
-    """Given out once in a region, so that it needs a part that nobody else comes to; the account isn't shown by it."""
+    """Unique in a region, so it contains a hash of the account, which doesn't disclose the account."""
     own = sha256(f"{names.account}/{names.region}/{names.env}".encode()).hexdigest()[:12]
     env = "" if any(word in names.env for word in RESERVED) else f"{names.env}-"
     return f"tinyllama-{env}{own}"
 
 
 def declare_identity(settings: Settings, names: Names) -> Identity:
-    """The user pool, its sign-in pages and its first user."""
+    """Declares the user pool, its sign-in pages and its first user."""
     pool = UserPool(key="user_pool")
     client = UserPoolClient(
         key="user_client",
@@ -65,13 +65,13 @@ def declare_identity(settings: Settings, names: Names) -> Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class People(Group):
-    """Where one writes to whoever wants to be told."""
+    """The topic for notifications."""
 
     alerts: Topic
 
 
 def declare_people(settings: Settings, names: Names) -> People:
-    """The topic, and the operator's subscription where their address is known."""
+    """Declares the topic, and the operator's subscription if the address is known."""
     alerts = Topic(key="alerts", name="alerts", policy=policies.alerts_topic(names))
     people: tuple[TopicSubscription, ...] = ()
     if settings.auth.operator_email is not None:

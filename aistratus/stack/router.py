@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from aistratus.stack import Shipped
 
 ROUTER_MEMORY_MB = 512
-"""Lambda gives processor time by memory; below this the first request of an idle router is felt."""
+"""Lambda allots CPU time by memory; with less, users notice a cold start."""
 ROUTER_TIMEOUT_S = 15
 
 
 @dataclass(frozen=True, kw_only=True)
 class Router(Group):
-    """The router as others call it."""
+    """The router, through its alias."""
 
     live: Alias
 
 
 def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Data, identity: Identity) -> Router:
-    """The router on what it writes to, and on the pool whose tokens it checks."""
+    """Declares the router: role, log, function, alias, and the rule that keeps it warm."""
     router_log = LogGroup(
         key="router_log", name=f"/aws/lambda/{names.prefix}router", retention_days=settings.api.log_days
     )
@@ -44,24 +44,7 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         trust=policies.trust("lambda.amazonaws.com"),
         inline={"router": policies.router(names, log_group=router_log.name, types=settings.node.types)},
     )
-    environment: dict[str, str | Ref] = {
-        "AISTRATUS_ENV": names.env,
-        "JOBS_TABLE": Ref(data.jobs, "name"),
-        "QUEUE_URL": Ref(data.queue, "url"),
-        "DEAD_LETTER_URL": Ref(data.dead_letters, "url"),
-        "USER_POOL_ID": Ref(identity.pool),
-        "CLIENT_ID": Ref(identity.client),
-        "LEDGER_PREFIX": f"/tinyllama/{names.env}",
-        "OPENAI_SECRET": Ref(data.openai_key, "name"),
-        "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
-        "NODE_TYPES": ",".join(settings.node.types),
-        "WAKE_AS": settings.node.wake_type or "last",
-        "KILL_USD": f"{settings.budget.kill_usd:.2f}",
-        "LIMIT_EUR": f"{settings.budget.limit_eur:g}",
-        "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",
-        "HEALTH_PATH": settings.api.health_path,
-        ROLE_ID: Ref(router_role, "unique"),
-    }
+    environment = _environment(settings, names, data, identity) | {ROLE_ID: Ref(router_role, "unique")}
     router = Function(
         key="router",
         code=shipped.router,
@@ -89,9 +72,37 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         environment=environment,
         provisioned=settings.router.provisioned_concurrency,
     )
-    # Always there, so that switching it off is a change like any other; a disabled rule costs nothing.
+    return Router(wanted=(router_log, router_role, router, live, *_warmer(settings, live)), live=live)
+
+
+def _environment(settings: Settings, names: Names, data: Data, identity: Identity) -> dict[str, str | Ref]:
+    """The function's environment variables (`aistratus/router/environment.py` reads them)."""
+    return {
+        "AISTRATUS_ENV": names.env,
+        "JOBS_TABLE": Ref(data.jobs, "name"),
+        "QUEUE_URL": Ref(data.queue, "url"),
+        "DEAD_LETTER_URL": Ref(data.dead_letters, "url"),
+        "USER_POOL_ID": Ref(identity.pool),
+        "CLIENT_ID": Ref(identity.client),
+        "LEDGER_PREFIX": f"/tinyllama/{names.env}",
+        "OPENAI_SECRET": Ref(data.openai_key, "name"),
+        "RATE_PER_MINUTE": str(settings.api.rate_per_minute),
+        "NODE_TYPES": ",".join(settings.node.types),
+        "WAKE_AS": settings.node.wake_type or "last",
+        "KILL_USD": f"{settings.budget.kill_usd:.2f}",
+        "LIMIT_EUR": f"{settings.budget.limit_eur:g}",
+        "USD_PER_EUR": f"{settings.budget.usd_per_eur:g}",
+        "HEALTH_PATH": settings.api.health_path,
+    }
+
+
+def _warmer(settings: Settings, live: Alias) -> tuple[EventRule, ServicePermission]:
+    """The rule that keeps the router warm, always declared, so that switching it off is a change like any other.
+
+    A disabled rule costs nothing.
+    """
     minutes = settings.router.warm_minutes or 60
-    warmer = EventRule(
+    rule = EventRule(
         key="warmer",
         description="Keeps an environment of the router warm",
         schedule=f"rate({minutes} minute{'s' if minutes > 1 else ''})",
@@ -99,12 +110,12 @@ def declare_router(settings: Settings, names: Names, shipped: Shipped, data: Dat
         input=json.dumps(wire.WARM),
         enabled=settings.router.warm_minutes > 0,
     )
-    warmer_permission = ServicePermission(
+    permission = ServicePermission(
         key="warmer_permission",
         function=Ref(live, "function"),
         qualifier="live",
         alias=Ref(live, "arn"),
         principal="events.amazonaws.com",
-        source_arn=Ref(warmer, "arn"),
+        source_arn=Ref(rule, "arn"),
     )
-    return Router(wanted=(router_log, router_role, router, live, warmer, warmer_permission), live=live)
+    return rule, permission

@@ -23,7 +23,7 @@ from aistratus.stack.people import People
 
 ALARM_PERIOD_S = 300
 HEARTBEATS_WANTED = 30
-"""In five minutes; a worker that is well writes sixty (`wire.HEARTBEAT_EVERY_S`)."""
+"""Writes in five minutes; a healthy worker makes sixty (`wire.HEARTBEAT_EVERY_S`)."""
 
 
 def declare_watch(settings: Settings, names: Names, data: Data, people: People, api: Api, node: Node) -> Group:
@@ -61,13 +61,13 @@ def declare_watch(settings: Settings, names: Names, data: Data, people: People, 
 
 
 def _alarm(people: People, key: str, **about: Any) -> Alarm:
-    """An alarm that tells people; `about` is the rest of its fields."""
+    """An alarm that notifies people; `about` has its other fields."""
     name = key.removeprefix("alarm_").replace("_", "-")
     return Alarm(key=key, name=name, actions=(Ref(people.alerts, "arn"),), **about)
 
 
 def _of_requests(settings: Settings, data: Data, people: People, api: Api) -> tuple[Alarm, ...]:
-    """Requests that take too long or fail, prompts that were given up."""
+    """Alarms for slow and failed requests, and for dead letters."""
     of_api: dict[str, Any] = {
         "namespace": "AWS/ApiGateway",
         "dimensions": {"ApiId": Ref(api.api), "Stage": api.stage.name},
@@ -118,7 +118,7 @@ def _of_requests(settings: Settings, data: Data, people: People, api: Api) -> tu
 
 
 def _heartbeat(data: Data, people: People, node: Node) -> Alarm:
-    """A node that runs without a worker, told by what AWS counts for nothing.
+    """An alarm for a node that runs without a worker, from metrics that are free.
 
     Status checks exist only while an instance runs; the jobs table is put to by the worker's heartbeat and once for
     each prompt that is sent to the queue, which is taken off. Gaps are filled, because alarms on DynamoDB's metrics

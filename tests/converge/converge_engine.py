@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event
+from typing import Any
 
 from aistratus.cloud import Access, Clients, Cloud, Identity
 from aistratus.core.execute import Outcome, Run
@@ -18,12 +19,20 @@ from aistratus.trace import Meter
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 
+Perturb = Callable[[Cloud, Any], object]
+"""Changes one field of a found resource outside the product, with plain boto3 calls."""
+
 
 def cloud(endpoint: str, *, env: str, meter: Meter | None = None) -> Cloud:
     """An env by name; a `meter` counts its calls."""
     access = Access(REGION, endpoint=endpoint, access_key="testing", secret_key="testing")
     identity = Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/test", REGION)
     return Cloud(env=env, identity=identity, clients=Clients(access, meter or Meter()), clock=RealClock())
+
+
+def key_of(resources: Iterable[Resource], kind: type) -> str:
+    """The key of the first resource of a kind."""
+    return next(resource.key for resource in resources if type(resource) is kind)
 
 
 class Engine:
@@ -73,6 +82,14 @@ class Engine:
         """The fields that a plan would change, by key; keys without a difference are left out."""
         changes = self.plan(*resources).changes
         return {change.key: {entry.field for entry in change.changes} for change in changes if change.changes}
+
+    def assert_repairs(self, resources: Sequence[Resource], key: str, field: str, perturb: Perturb) -> None:
+        """A change of this field from outside is shown as drift of just this field, and `up` repairs it."""
+        self.up(*resources)
+        perturb(self.aws, self.plan(*resources).survey.found[key])
+        assert self.differences(*resources) == {key: {field}}
+        self.up(*resources)
+        assert self.plan(*resources).empty
 
     def _run(self, *resources: Resource) -> Run:
         return Run(stack=Stack(resources), aws=self.aws.fresh(), ledger=self.ledger, clock=RealClock(), stop=Event())

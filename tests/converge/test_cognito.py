@@ -68,12 +68,7 @@ FOUND_BY_NAME = [(kind, field) for kind, field in PERTURB if field != "name"]
 
 @pytest.mark.parametrize(("kind", "field"), FOUND_BY_NAME, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack())
-    key = KEYS[kind]
-    PERTURB[kind, field](standing.aws, standing.plan(*stack()).survey.found[key])
-    assert standing.differences(*stack()) == {key: {field}}
-    standing.up(*stack())
-    assert standing.plan(*stack()).empty
+    standing.assert_repairs(stack(), KEYS[kind], field, PERTURB[kind, field])
 
 
 def test_an_update_of_one_setting_leaves_those_that_are_not_ours_alone(aws: Cloud, engine: Engine) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
-from converge_engine import Engine
+from converge_engine import Engine, key_of
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from lost_answers import lose_answers
@@ -104,12 +104,7 @@ def test_up_makes_the_node_as_described_and_up_again_changes_nothing(aws: Cloud,
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack())
-    key, found = next((c.key, c.found) for c in standing.plan(*stack()).changes if type(c.resource) is kind)
-    PERTURB[kind, field](standing.aws, found)
-    assert standing.differences(*stack()) == {key: {field}}
-    standing.up(*stack())
-    assert standing.plan(*stack()).empty
+    standing.assert_repairs(stack(), key_of(stack(), kind), field, PERTURB[kind, field])
 
 
 def test_every_mutable_field_has_a_change_from_outside() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from converge_engine import ACCOUNT, REGION, Engine
+from converge_engine import ACCOUNT, REGION, Engine, key_of
 from lost_answers import lose_answers
 from perturb_delivery import PERTURB
 
@@ -105,12 +105,8 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack(standing.aws))
-    key = next(resource.key for resource in stack(standing.aws) if type(resource) is kind)
-    PERTURB[kind, field](standing.aws, found_by_key(standing, stack(standing.aws), key))
-    assert standing.differences(*stack(standing.aws)) == {key: {field}}
-    standing.up(*stack(standing.aws))
-    assert standing.plan(*stack(standing.aws)).empty
+    resources = stack(standing.aws)
+    standing.assert_repairs(resources, key_of(resources, kind), field, PERTURB[kind, field])
 
 
 def test_a_lifecycle_policy_that_means_the_same_is_the_same(aws: Cloud, engine: Engine) -> None:

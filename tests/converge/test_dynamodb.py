@@ -36,13 +36,7 @@ def test_up_makes_it_as_described_and_up_again_changes_nothing(aws: Cloud, engin
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(GUARDED)
-    (change,) = standing.plan(GUARDED).changes
-    assert change.found is not None
-    PERTURB[kind, field](standing.aws, change.found)
-    assert standing.differences(GUARDED) == {"guarded": {field}}
-    standing.up(GUARDED)
-    assert standing.plan(GUARDED).empty
+    standing.assert_repairs([GUARDED], "guarded", field, PERTURB[kind, field])
 
 
 def test_another_ttl_attribute_is_replaced(aws: Cloud, engine: Engine) -> None:

@@ -99,12 +99,7 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*part(kind))
-    key = KEYS[kind]
-    PERTURB[kind, field](standing.aws, standing.plan(*part(kind)).survey.found[key])
-    assert standing.differences(*part(kind)) == {key: {field}}
-    standing.up(*part(kind))
-    assert standing.plan(*part(kind)).empty
+    standing.assert_repairs(part(kind), KEYS[kind], field, PERTURB[kind, field])
 
 
 def test_a_rule_without_input_hands_the_event_on_itself(aws: Cloud, engine: Engine) -> None:

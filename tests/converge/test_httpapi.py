@@ -111,12 +111,7 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack())
-    key = KEYS[kind]
-    PERTURB[kind, field](standing.aws, standing.plan(*stack()).survey.found[key])
-    assert standing.differences(*stack()) == {key: {field}}
-    standing.up(*stack())
-    assert standing.plan(*stack()).empty
+    standing.assert_repairs(stack(), KEYS[kind], field, PERTURB[kind, field])
 
 
 def test_an_open_route_that_somebody_shut_is_opened_again(aws: Cloud, engine: Engine) -> None:

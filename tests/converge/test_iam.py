@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from converge_engine import Engine
+from converge_engine import Engine, key_of
 from perturb_iam import FOREIGN_TRUST, PERTURB, READ_ONLY
 
 from aistratus import policies
@@ -47,12 +47,7 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack())
-    key, found = next((c.key, c.found) for c in standing.plan(*stack()).changes if type(c.resource) is kind)
-    PERTURB[kind, field](standing.aws, found)
-    assert standing.differences(*stack()) == {key: {field}}
-    standing.up(*stack())
-    assert standing.plan(*stack()).empty
+    standing.assert_repairs(stack(), key_of(stack(), kind), field, PERTURB[kind, field])
 
 
 def test_a_profile_with_the_wrong_role_gets_the_right_one(aws: Cloud, engine: Engine) -> None:

@@ -38,12 +38,7 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack(standing.aws))
-    found = next(change.found for change in standing.plan(*stack(standing.aws)).changes if change.key == "api_log")
-    PERTURB[kind, field](standing.aws, found)
-    assert standing.differences(*stack(standing.aws)) == {"api_log": {field}}
-    standing.up(*stack(standing.aws))
-    assert standing.plan(*stack(standing.aws)).empty
+    standing.assert_repairs(stack(standing.aws), "api_log", field, PERTURB[kind, field])
 
 
 def test_down_removes_them(aws: Cloud, engine: Engine) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from converge_engine import Engine
+from converge_engine import Engine, key_of
 from lost_answers import lose_answers
 from perturb_network import ELSEWHERE, PERTURB
 
@@ -88,12 +88,7 @@ def test_a_run_with_nothing_to_do_takes_fewer_than_two_calls_for_each_resource(e
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack())
-    key, found = next((c.key, c.found) for c in standing.plan(*stack()).changes if type(c.resource) is kind)
-    PERTURB[kind, field](standing.aws, found)
-    assert standing.differences(*stack()) == {key: {field}}
-    standing.up(*stack())
-    assert standing.plan(*stack()).empty
+    standing.assert_repairs(stack(), key_of(stack(), kind), field, PERTURB[kind, field])
 
 
 def test_every_mutable_field_has_a_change_from_outside() -> None:

@@ -82,12 +82,7 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack(standing.aws))
-    found = next(change.found for change in standing.plan(*stack(standing.aws)).changes if change.key == "killer")
-    PERTURB[kind, field](standing.aws, found)
-    assert standing.differences(*stack(standing.aws)) == {"killer": {field}}
-    standing.up(*stack(standing.aws))
-    assert standing.plan(*stack(standing.aws)).empty
+    standing.assert_repairs(stack(standing.aws), "killer", field, PERTURB[kind, field])
 
 
 def test_a_person_is_asked_once_and_the_health_says_that_the_click_is_missing(

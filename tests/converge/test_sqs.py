@@ -50,13 +50,8 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack(standing.aws))
     key = "guarded" if field == "policy" else "jobs_queue"
-    found = next(change.found for change in standing.plan(*stack(standing.aws)).changes if change.key == key)
-    PERTURB[kind, field](standing.aws, found)
-    assert standing.differences(*stack(standing.aws)) == {key: {field}}
-    standing.up(*stack(standing.aws))
-    assert standing.plan(*stack(standing.aws)).empty
+    standing.assert_repairs(stack(standing.aws), key, field, PERTURB[kind, field])
 
 
 def test_a_standard_queue_has_none_of_the_settings_of_a_fifo_queue(aws: Cloud, engine: Engine) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from converge_engine import ACCOUNT, REGION, Engine
+from converge_engine import ACCOUNT, REGION, Engine, key_of
 from perturb_storage import PERTURB
 
 from aistratus import policies
@@ -67,12 +67,8 @@ def test_up_makes_them_as_described_and_up_again_changes_nothing(aws: Cloud, eng
 
 @pytest.mark.parametrize(("kind", "field"), PERTURB, ids=lambda value: getattr(value, "__name__", value))
 def test_a_change_from_outside_is_shown_and_repaired(standing: Engine, kind: type, field: str) -> None:
-    standing.up(*stack(standing.aws))
-    key, found = next((c.key, c.found) for c in standing.plan(*stack(standing.aws)).changes if type(c.resource) is kind)
-    PERTURB[kind, field](standing.aws, found)
-    assert standing.differences(*stack(standing.aws)) == {key: {field}}
-    standing.up(*stack(standing.aws))
-    assert standing.plan(*stack(standing.aws)).empty
+    resources = stack(standing.aws)
+    standing.assert_repairs(resources, key_of(resources, kind), field, PERTURB[kind, field])
 
 
 def test_a_lifecycle_rule_with_more_in_it_than_ours_is_a_difference(aws: Cloud, engine: Engine) -> None:
