@@ -29,22 +29,22 @@ T = TypeVar("T")
 PROJECT = "tinyllama"
 
 LEDGER = "ledger"
-"""The name under which a cloud remembers what the ledger held."""
+"""The cache key of the ledger's ids."""
 
 OWNERSHIP = ("Project", "Env", "aistratus:key")
-"""The tags that make a resource ours. The others are repaired like any field."""
+"""The tags that mark a resource as ours. The others are repaired like any field."""
 
 CREATED_SEEN = Wait(what="the new resource shows up in the service's own listing", within=60, first=0.2)
 """EC2, IAM and others list a new resource some seconds late."""
 
 LOST_ANSWER_SEEN = Wait(what="a create whose answer was lost shows up", within=15, first=0.3, longest=2.0)
-"""Long enough for the usual delay of a listing; then the create counts as not carried out."""
+"""The usual delay of a listing; after it a create that isn't listed counts as not carried out."""
 
 CREATE_THROTTLED = Wait(what="the service accepts the create call again", within=120, codes=THROTTLED, longest=15.0)
 """EC2 and IAM refill their mutation budgets within seconds; a crowded account may take longer."""
 
 CREATE_ANSWERED = Wait(what="the service answers the create call", within=60, first=0.3, longest=10.0)
-"""A network that breaks off for some seconds costs time only; as patient as the SDK is with calls it may repeat."""
+"""Retries after connection errors, as many as the SDK makes for calls that are safe to retry."""
 
 SETTINGS_SEEN = Wait(what="the service shows the new settings", within=70, first=0.3)
 """SQS states up to 60 s for its attributes; the others take less."""
@@ -52,7 +52,7 @@ SETTINGS_SEEN = Wait(what="the service shows the new settings", within=70, first
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is calling, and where."""
+    """The caller's identity, and the region."""
 
     account: str
     arn: str
@@ -133,7 +133,7 @@ class Clients:
 
 @functools.cache
 def _models(data_path: str | None) -> Any:
-    """botocore's loader of service models, once for all sessions: EC2's alone is a tenth of a second of JSON."""
+    """botocore's loader of service models, shared by all sessions: parsing EC2's alone takes a tenth of a second."""
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
@@ -169,7 +169,7 @@ class Cloud:
         return self._clients.get(name.rstrip("_").replace("_", "-"))
 
     def elsewhere(self, service: str, region: str) -> Any:
-        """The client of a service that answers in some regions only, and for all of them."""
+        """The client of a service that has endpoints in some regions only, which serve all."""
         return self._clients.elsewhere(service, region)
 
     # --- identity, names, tags ------------------------------------------------------------------------
@@ -208,14 +208,14 @@ class Cloud:
         }
 
     def owns(self, tags: Mapping[str, str], key: str | None = None) -> bool:
-        """Do these tags say that it belongs to this env (and, if given, is this key)?"""
+        """Whether these tags mark a resource of this env (and, if given, with this key)."""
         ours = tags.get("Project") == PROJECT and tags.get("Env") == self.env and "aistratus:key" in tags
         # IAM's names are global: the same env in another region would share its roles, and lose them to our `down`.
         ours = ours and tags.get("aistratus:region", self.region) == self.region
         return ours and (key is None or tags["aistratus:key"] == key)
 
     def require_ours(self, kind: str, name: str, tags: Mapping[str, str], key: str) -> None:
-        """Refuses what has our name without our tags.
+        """Refuses a resource that has our name without our tags.
 
         Raises:
             Stranger: it isn't ours.
@@ -228,13 +228,13 @@ class Cloud:
             )
 
     def recorded(self, key: str) -> Mapping[str, str]:
-        """The ids that the ledger held for this key when it was first asked: a hint, never a proof."""
+        """The ids that the ledger held for this key when it was first read: a hint, never a proof."""
         return self.shared(LEDGER, self._recorded).get(key, {})
 
     # --- memory -----------------------------------------------------------------------------------------
 
     def fresh(self) -> Cloud:
-        """The same cloud with an empty memory: list calls are made anew.
+        """The same cloud with an empty cache: list calls are repeated.
 
         What the ledger held stays known, if it was asked already. It is only a hint, and reading all of it again for
         every look at one resource would run into Parameter Store's limit of 40 reads a second.
@@ -249,7 +249,7 @@ class Cloud:
         return other
 
     def shared(self, name: str, call: Callable[[], T]) -> T:
-        """The result of `call`, made once for all who ask this cloud for `name`; a failure is shared too."""
+        """The result of `call`, which is made once for all callers with this `name`; a failure is shared too."""
         with self._memory_lock:
             future = self._memory.get(name)
             mine = future is None
@@ -277,7 +277,7 @@ class Cloud:
         seen: Wait = CREATED_SEEN,
         **params: Any,
     ) -> Found:
-        """Creates something and gives what can then be found; never makes two.
+        """Creates a resource and returns it as found afterwards; never creates two.
 
         The call is made without automatic retries. If it fails in a way that leaves open whether it was carried out
         (connection lost, time-out, 5xx) or says that the thing exists, `look` decides: only what isn't there is created
@@ -347,7 +347,7 @@ def await_match(
     *,
     wait: Wait = SETTINGS_SEEN,
 ) -> Found:
-    """Reads a resource back until it shows what is wanted (SQS attributes take up to 60 s to settle).
+    """Reads a resource back until it shows the desired state (SQS attributes take up to 60 s to settle).
 
     Raises:
         Unsettled: it still differs after the wait.

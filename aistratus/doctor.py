@@ -35,7 +35,7 @@ SKEW_REFUSED_S: Final = 300
 """Seconds by which a request's time may be off. Source: IAM user guide, "Signature Version 4", five minutes."""
 
 PARTITIONS: Final = frozenset({"aws", "aws-us-gov"})
-"""Parts of AWS whose endpoints lie under amazonaws.com, which the router's own calls and token issuers go by."""
+"""Partitions whose endpoints are under amazonaws.com, as the router's calls and token issuers assume."""
 
 GPU_VCPUS: Final = 4
 """vCPUs of the smallest GPU node, g4dn.xlarge. Source: EC2's list of instance types."""
@@ -50,7 +50,7 @@ State = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, how it is, and what to do about it."""
+    """The result of one check, and what to do about it."""
 
     check: str
     state: State
@@ -63,12 +63,12 @@ Look = Callable[[], Finding]
 
 @dataclass(frozen=True)
 class Patient:
-    """What is looked at: an env's settings and cloud, and the answer to the first call that was made."""
+    """What is checked: an env's settings and cloud, and the caller's identity."""
 
     settings: Settings
     cloud: Cloud
     stack: Callable[[], Stack]
-    """Made when it is asked for: what the settings say may be what is wrong."""
+    """Built lazily, because invalid settings may be what is wrong."""
     names: Names
     caller: Mapping[str, Any]
 
@@ -77,7 +77,7 @@ class Patient:
 
 
 def preflight(region: str, caller: Mapping[str, Any]) -> None:
-    """What `up` checks before its first change.
+    """The checks of `up` before its first change.
 
     Raises:
         Failure: the region can't be one, or this machine's clock is so wrong that AWS will refuse what is signed by it.
@@ -88,7 +88,7 @@ def preflight(region: str, caller: Mapping[str, Any]) -> None:
 
 
 def check_region(region: str) -> Finding:
-    """Does the SDK know this region, and is it one that the stack can stand in?"""
+    """Checks that the SDK knows this region, and that the stack can be built there."""
     import botocore.session
     from botocore.exceptions import UnknownRegionError
 
@@ -107,7 +107,7 @@ def check_region(region: str) -> Finding:
 
 
 def check_clock(caller: Mapping[str, Any]) -> Finding:
-    """How far is this machine's clock from AWS's?"""
+    """Checks this machine's clock against AWS's."""
     told = caller.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     if not told:
         return Finding("clock", "warn", "nobody told a time to compare with")
@@ -122,7 +122,7 @@ def check_clock(caller: Mapping[str, Any]) -> Finding:
 
 
 def check_versions() -> Finding:
-    """Which programs run here."""
+    """The versions of the programs that run here."""
     import boto3
 
     from aistratus import __version__
@@ -132,7 +132,7 @@ def check_versions() -> Finding:
 
 
 def check_session_plugin() -> Finding:
-    """Is there what the AWS command line needs for a shell on the node?"""
+    """Checks for the plugin that the AWS command line needs for a shell on the node."""
     if shutil.which("session-manager-plugin"):
         return Finding("ssm plugin", "ok", "session-manager-plugin is there")
     return Finding(
@@ -144,7 +144,7 @@ def check_session_plugin() -> Finding:
 
 
 def check_model(settings: Settings) -> Finding:
-    """Is the model where the settings say?"""
+    """Checks that the model is where the settings say."""
     model = settings.model
     if model.path is not None:
         if model.path.is_file():
@@ -176,7 +176,7 @@ def _model_with_room(what: str, settings: Settings, size: int) -> Finding:
 
 
 def check_identity(patient: Patient) -> Finding:
-    """Who is calling."""
+    """The caller's identity."""
     identity = patient.cloud.identity
     who = identity.arn.rpartition(":")[2]
     if who == "root":
@@ -186,7 +186,7 @@ def check_identity(patient: Patient) -> Finding:
 
 
 def check_alias(patient: Patient) -> Finding:
-    """The account's name for people."""
+    """The account's alias."""
     aliases = patient.cloud.iam.list_account_aliases()["AccountAliases"]
     return Finding("account", "ok", aliases[0] if aliases else f"{patient.cloud.account} (no alias)")
 
@@ -195,7 +195,7 @@ def check_alias(patient: Patient) -> Finding:
 
 
 def check_permissions(patient: Patient) -> Finding:
-    """May the caller do all that the commands do, as far as IAM's own simulator can tell?"""
+    """Checks the caller's permissions for all commands, with IAM's policy simulator."""
     principal = _principal(patient.cloud)
     if principal is None:
         return Finding("permissions", "ok", "the root user may do everything")
@@ -212,7 +212,7 @@ def check_permissions(patient: Patient) -> Finding:
 
 
 def _principal(aws: Cloud) -> str | None:
-    """The ARN of the user or role behind the caller; `None` for the root user, whom no policy limits."""
+    """The ARN of the caller's user or role; `None` for the root user, whom no policy limits."""
     arn = aws.identity.arn
     kind, _, name = arn.split(":", 5)[5].partition("/")
     if kind == "root":
@@ -226,7 +226,7 @@ def _principal(aws: Cloud) -> str | None:
 
 
 def _denied(aws: Cloud, principal: str, question: Asked) -> Iterator[str]:
-    """The actions of one question that aren't allowed."""
+    """The denied actions of one simulation."""
     context = [
         {"ContextKeyName": name, "ContextKeyValues": [value], "ContextKeyType": "string"}
         for name, value in question.context.items()
@@ -248,7 +248,7 @@ def _denied(aws: Cloud, principal: str, question: Asked) -> Iterator[str]:
 
 
 def check_gpu_quota(patient: Patient) -> Finding:
-    """May a GPU node be started?"""
+    """Checks the quota for a GPU node."""
     vcpus = gpu_quota(patient.cloud)
     if vcpus >= GPU_VCPUS:
         return Finding("gpu quota", "ok", f"{vcpus:.0f} vCPUs of G and VT instances")
@@ -261,14 +261,14 @@ def check_gpu_quota(patient: Patient) -> Finding:
 
 
 def check_vpc_quota(patient: Patient) -> Finding:
-    """Is there room for the env's VPC?"""
+    """Checks the quota for the env's VPC."""
     limit = _quota(patient.cloud, "vpc", "L-F678F1CE")
     vpcs = [vpc for page in patient.cloud.ec2.get_paginator("describe_vpcs").paginate() for vpc in page["Vpcs"]]
     return _room(patient, "vpc quota", "VPCs", [vpc.get("Tags", []) for vpc in vpcs], limit, "L-F678F1CE", "fail")
 
 
 def check_address_quota(patient: Patient) -> Finding:
-    """Is there room for the address of a NAT gateway?"""
+    """Checks the quota for a NAT gateway's address."""
     limit = _quota(patient.cloud, "ec2", "L-0263D0A3")
     held = [address.get("Tags", []) for address in patient.cloud.ec2.describe_addresses()["Addresses"]]
     return _room(patient, "address quota", "Elastic IP addresses", held, limit, "L-0263D0A3", "warn")
@@ -294,7 +294,7 @@ def _quota(aws: Cloud, service: str, code: str) -> float:
 
 
 def check_cost_tags(patient: Patient) -> Finding:
-    """Does AWS count what the env costs?
+    """Checks that AWS attributes costs to the env.
 
     Its budget tells for nothing if it ever counted something. Only where it hasn't, Cost Explorer is asked, which
     may cost a cent: AWS bills each of its requests. Source: "AWS Cost Explorer pricing".
@@ -332,7 +332,7 @@ OF_ACCOUNT: Final[Mapping[str, Callable[[Patient], Finding]]] = {
 
 
 def examine(patient: Patient) -> list[Finding]:
-    """Everything that can be found out about an account that answers."""
+    """All checks of an account that can be reached."""
     looks: dict[str, Look] = {
         "region": lambda: check_region(patient.cloud.region),
         "clock": lambda: check_clock(patient.caller),
@@ -344,12 +344,12 @@ def examine(patient: Patient) -> list[Finding]:
 
 
 def examine_machine() -> list[Finding]:
-    """What is known without an account."""
+    """The checks that need no account."""
     return [check_versions(), check_session_plugin()]
 
 
 def _seen(name: str, look: Look) -> Finding:
-    """What a look finds; one that fails is a finding too: it isn't allowed, or doesn't work here."""
+    """The result of a check; one that fails is a finding too: it isn't permitted, or doesn't work here."""
     try:
         return look()
     except Exception as error:  # noqa: BLE001 - told as a finding, with the reason

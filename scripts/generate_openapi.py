@@ -1,14 +1,14 @@
 """Writes `aistratus/router/openapi.json`, the OpenAPI 3.1 contract of the HTTP API, which the router serves.
 
 The body of `POST /infer` comes from the request model (`aistratus.client.request.InferRequest`), limits and problem
-types from `aistratus.wire`, titles and required groups from the router itself; what is written down here is the rest:
-which answer each route gives, and in which form.
+types from `aistratus.wire`, titles and required groups from the router itself; the rest is declared here: the answers
+of each route and their form.
 
     python scripts/generate_openapi.py           write the file
     python scripts/generate_openapi.py --check   exit 1 if the committed file is not what would be written
 
-Errors come in two forms. What the router refuses is `application/problem+json`; what API Gateway refuses before the
-router is asked (no valid token, throttled, too large, no such route) is its own `{"message": …}`.
+Errors have two forms. The router's are `application/problem+json`; those of API Gateway, which refuses some requests
+before the router is called (no valid token, throttled, too large, no such route), are its own `{"message": …}`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ plain Python; this script puts the pieces together in one file that needs the st
     python scripts/generate_validator.py           write the file
     python scripts/generate_validator.py --check   exit 1 if the committed file is not what would be written
 
-Two choices on the way: the schema is read as draft 4, where 1.0 is no integer, as in the model; and each field gets
-a function of its own, so that a refusal can name every bad field at once.
+Two choices: the schema is read as draft 4, where 1.0 is no integer, as in the model; and each field has a function of
+its own, so that an error can name every bad field at once.
 """
 
 from __future__ import annotations

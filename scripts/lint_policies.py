@@ -1,6 +1,7 @@
-"""Lets parliament and cloudsplaining look at every IAM document: `scripts/lint_policies` installs them and runs this.
+"""Lints every IAM document with parliament and cloudsplaining: `scripts/lint_policies` installs them and runs this.
 
-What they find and we keep is argued below, a line each; everything else is an error. Standard input: documents by name.
+Accepted findings are listed below, each with its reason; any other finding is an error. Standard input: documents by
+name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trains the demo model from nothing and writes it as a GGUF file.
+"""Trains the demo model from scratch and writes it as a GGUF file.
 
     python3 -m venv venv
     venv/bin/pip install torch==2.13.0 sentencepiece==0.2.3 numpy==2.4.6 gguf==0.19.0

@@ -21,7 +21,7 @@ TAGS = "tags"
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One difference. For mappings `old` and `new` hold only the entries that differ."""
+    """One field's drift. For mappings `old` and `new` hold only the entries that differ."""
 
     field: str
     old: Any
@@ -29,7 +29,7 @@ class FieldChange:
 
 
 def diff(want: Resource, have: Found, tags: Mapping[str, str], *, anew: bool = False) -> tuple[FieldChange, ...]:
-    """What must change so that `have` becomes `want`.
+    """The changes that turn `have` into `want`.
 
     Args:
         want: the resource with its `Ref`s resolved.
@@ -78,14 +78,14 @@ def _narrow(wanted: Any, found: Any) -> tuple[Any, Any]:
 
 
 def _policies(value: Any) -> Any:
-    """A policy, or a mapping of names to policies, in a form in which equal meaning is equality."""
+    """A policy, or a mapping of names to policies, in a canonical form: equal meaning compares equal."""
     if isinstance(value, Mapping) and "Statement" not in value:
         return {name: canonical_policy(document) for name, document in value.items()}
     return canonical_policy(value)
 
 
 def canonical_policy(document: Any) -> Any:
-    """An IAM policy document (mapping or JSON text) with everything removed that means nothing to IAM.
+    """An IAM policy document (mapping or JSON text) in canonical form, without what IAM ignores.
 
     Source: the IAM user guide's policy grammar: statements are a set; `Action`, `Resource` and condition values are
     sets that may be written as a single string; actions don't distinguish case; `Sid` and `Id` are labels.
@@ -132,7 +132,7 @@ def _principal(value: Any) -> Any:
 
 
 def _root(principal: str) -> str:
-    """IAM answers an account id as the ARN of that account's root."""
+    """An account id as IAM returns it: the ARN of that account's root."""
     return f"arn:aws:iam::{principal}:root" if principal.isdigit() and len(principal) == 12 else principal
 
 

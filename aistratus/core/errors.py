@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class Failure(Exception):
-    """Something failed in a way that a person can act on.
+    """Something failed in a way that the user can act on.
 
     Args:
         what: what failed and why, a sentence without a full stop.
@@ -55,13 +55,13 @@ class Stranger(Failure):
 
 
 class NeedsReplacement(Failure):
-    """A field differs that can only change by making the resource anew."""
+    """A field has drifted that can only change by replacing the resource."""
 
     kind = "replace"
 
 
 class Unsettled(Failure):
-    """A named wait ended before what it waited for."""
+    """A named wait timed out."""
 
     kind = "unsettled"
 
@@ -73,14 +73,14 @@ class Locked(Failure):
 
 
 class Absent(Failure):
-    """What was asked for isn't there."""
+    """What was asked for doesn't exist."""
 
     exit_code = 6
     kind = "absent"
 
 
 class Interrupted(Failure):
-    """Ctrl-C: what was in flight has ended, the rest wasn't started."""
+    """Ctrl-C: running work has ended, the rest wasn't started."""
 
     exit_code = 130
     kind = "interrupted"
@@ -99,7 +99,7 @@ def error_code(error: BaseException) -> str:
 
 
 def error_message(error: BaseException) -> str:
-    """The service's own words in `error`, or the exception's text."""
+    """The service's message in `error`, or the exception's text."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Message", "") or error)

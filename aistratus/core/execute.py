@@ -27,14 +27,14 @@ from aistratus.core.resource import Found, Resource, kinds, reconciler
 from aistratus.core.settle import Clock
 
 WORKERS = 16
-"""Enough that a stack's widest place isn't held up, few enough not to provoke throttling."""
+"""Threads: enough for the widest level of the stack, few enough not to provoke throttling."""
 SWEEP_ROUNDS = 3
-"""What was left because something else still hung on it goes in the next round."""
+"""Rounds of the sweep: what couldn't be removed because something depended on it is removed in the next one."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Something to show while it runs."""
+    """An event for the progress display."""
 
     key: str
     kind: str
@@ -48,12 +48,12 @@ Observer = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: one line for each resource, and for `down` what is left."""
+    """The result of a run: one line for each resource, and for `down` what is left."""
 
     changes: tuple[Change, ...]
     left: tuple[Found, ...] = ()
     unlisted: tuple[Exception, ...] = ()
-    """Why some kinds couldn't be listed at the end of `down`: of these nothing is proved."""
+    """Why some kinds couldn't be listed at the end of `down`, so that leftovers of them can't be excluded."""
     interrupted: bool = False
 
     @property
@@ -68,7 +68,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run works with."""
+    """One run of `up` or `down`."""
 
     stack: Stack
     aws: Any
@@ -78,7 +78,7 @@ class Run:
     observe: Observer = lambda progress: None
 
     def up(self, planned: Plan, *, replace_allowed: bool = False) -> Outcome:
-        """Makes the stack as planned."""
+        """Applies the plan."""
         outputs = dict(planned.survey.outputs)
         removed = self._remove_replaced(planned, outputs) if replace_allowed else {}
         survey = Survey({k: v for k, v in planned.survey.found.items() if k not in removed}, planned.survey.failed)
@@ -121,7 +121,7 @@ class Run:
         return Outcome((*wanted, *taken), interrupted=_interrupted(walked) or _interrupted(ended))
 
     def down(self, survey: Survey, *, keep_data: bool = False) -> Outcome:
-        """Removes the stack, then whatever else is ours, and tells what is left."""
+        """Removes the stack, then everything else of ours, and reports what is left."""
         lines = {change.key: change for change in deletions(self.stack, survey, keep_data=keep_data)}
         # First of all: a second node, say, would hold the subnet back for as long as its removal is waited for.
         try:
@@ -154,7 +154,7 @@ class Run:
         return Outcome((*changes, *strays, *swept), left=tuple(left), unlisted=tuple(unlisted))
 
     def _seen_again(self, changes: tuple[Change, ...], left: list[Found]) -> tuple[Change, ...]:
-        """What failed on the way and is gone now, swept or not, counts as deleted.
+        """A resource whose removal failed but that is gone now counts as deleted.
 
         It isn't enough that the sweep no longer lists it: what has lost its tags is in no listing of ours.
         """
@@ -193,7 +193,7 @@ class Run:
         return replace(change, seconds=seconds)
 
     def _remove_all(self, change: Change) -> Change:
-        """Removes what is switched off, and what a run that died may have made beside it."""
+        """Removes what is switched off, and duplicates of it that a run that died may have created."""
         done = self._remove(change)
         for _ in range(SWEEP_ROUNDS):
             again = reconciler(change.resource).find(self.aws.fresh(), change.resource)
@@ -218,7 +218,7 @@ class Run:
     # --- replacement ------------------------------------------------------------------------------------
 
     def _remove_replaced(self, planned: Plan, outputs: dict[str, Mapping[str, str]]) -> dict[str, Change]:
-        """Removes all that must be made anew, children before parents, before anything is created.
+        """Removes everything that must be replaced, dependents first, before anything is created.
 
         What is switched off and stands on any of it has to go then, too.
         """
@@ -239,7 +239,7 @@ class Run:
     # --- sweep --------------------------------------------------------------------------------------------
 
     def _sweep(self, kept: set[str]) -> tuple[list[Change], list[Found], list[Exception]]:
-        """Removes what is ours but wasn't found by name: duplicates, leftovers of an older description.
+        """Removes what is ours but wasn't found by key: duplicates, leftovers of an older version of the stack.
 
         Returns:
             what was removed, what is left, and why some kinds couldn't be listed.
@@ -263,13 +263,13 @@ class Run:
         return told, left, unlisted
 
     def _strays(self, survey: Survey) -> list[Found]:
-        """What is ours and isn't what was found by key: duplicates, leftovers of an older description."""
+        """What is ours but wasn't found by key: duplicates, leftovers of an older version of the stack."""
         known = {found.id for found in survey.found.values()}
         listed, _ = inventory(self.aws.fresh())  # what can't be listed now is asked for again at the end
         return [found for found in listed if found.id not in known and found.state.key not in survey.failed]
 
     def _remove_each(self, doomed: list[Found]) -> list[Change]:
-        """One after the other, in the order of teardown; each line says whether it could be removed."""
+        """Removes them one after the other, in the order of teardown; each line says whether that worked."""
         lines = []
         for kind in self._kinds_last_first(doomed):
             for found in (entry for entry in doomed if type(entry.state) is kind):
@@ -290,7 +290,7 @@ class Run:
         return sorted(present, key=lambda kind: max((i for i, k in enumerate(order) if k is kind), default=-1))
 
     def _lines(self, planned: Iterable[Change], walked: Walked[Any]) -> tuple[Change, ...]:
-        """The run's report: every planned line with what became of it."""
+        """The run's report: every planned change with its outcome."""
         lines = []
         for change in planned:
             if change.key in walked.done:
@@ -319,7 +319,7 @@ def owned(aws: Any) -> list[Found]:
 
 
 def inventory(aws: Any) -> tuple[list[Found], list[Exception]]:
-    """The same, as far as it can be listed, and why the rest can't."""
+    """The same, as far as it can be listed, and the errors of the kinds that can't."""
     listings = [functions.owned for functions in kinds().values() if functions.owned is not None]
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         listed = [pool.submit(listing, aws) for listing in listings]

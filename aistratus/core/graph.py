@@ -63,7 +63,7 @@ class Stack:
         except CycleError as error:
             raise Failure(f"the stack's references form a circle: {' -> '.join(error.args[1])}") from error
         self.whole: Stack = Stack(_together(self.groups, self._unwanted)) if self.unwanted else self
-        """Everything that is declared, wanted or not."""
+        """The stack of everything declared, wanted or not."""
 
     @property
     def group_of(self) -> Mapping[str, str]:
@@ -71,11 +71,11 @@ class Stack:
         return {resource.key: name for name, group in self.whole.groups.items() for resource in group}
 
     def plus(self, group: str, resources: Iterable[Resource], unwanted: Iterable[Resource]) -> Stack:
-        """The same stack with one more group, which may refer to all that is there."""
+        """The stack with one more group, which may refer to all others."""
         return Stack({**self.groups, group: resources}, {**self._unwanted, group: unwanted}, as_found=self.as_found)
 
     def only(self, keys: Iterable[str]) -> Stack:
-        """The part of the stack with these keys; what they stand on comes along, to be left as it is found.
+        """The part of the stack with these keys, and their dependencies, which are left as they are found.
 
         A key that is switched off brings along what is switched off and stands on it, since that has to go first, and
         goes with what is switched off and it stands on.
@@ -95,7 +95,7 @@ class Stack:
         return self._part(kept, as_found=frozenset(kept - chosen - off) | self.as_found & kept)
 
     def without(self, keys: Iterable[str]) -> Stack:
-        """The stack without these keys and without all that stands on them: neither wanted nor unwanted."""
+        """The stack without these keys and everything that depends on them: neither wanted nor unwanted."""
         keys = set(keys)
         self._must_know(keys)
         above = reverse(self.whole.graph)
@@ -131,7 +131,7 @@ def _together(some: Groups, others: Groups) -> Groups:
 
 
 def reverse(graph: Graph) -> Graph:
-    """The same graph with every edge turned: what must go before what."""
+    """The graph with all edges reversed: the order of removal."""
     turned: dict[str, set[str]] = {node: set() for node in graph}
     for node, parents in graph.items():
         for parent in parents:
@@ -141,17 +141,17 @@ def reverse(graph: Graph) -> Graph:
 
 @dataclass
 class Walked(Generic[T]):
-    """How a walk ended: every node is in exactly one of the first three, or was never started."""
+    """The result of a walk: every node is in exactly one of the first three, or was never started."""
 
     done: dict[str, T] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
-    """Node to the failed node that stands in its way."""
+    """By blocked node: the failed node that blocks it."""
     interrupted: bool = False
 
 
 def walk(graph: Graph, visit: Callable[[str], T], *, workers: int, stop: threading.Event | None = None) -> Walked[T]:
-    """Visits every node after the nodes that it waits for; see the module's text for failures and Ctrl-C."""
+    """Visits every node after its dependencies; see the module's text for failures and Ctrl-C."""
     sorter = TopologicalSorter(graph)
     sorter.prepare()
     result: Walked[T] = Walked()

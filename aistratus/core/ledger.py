@@ -16,14 +16,14 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Parameter:
-    """A stored value; `version` grows by one with each write."""
+    """A stored value; each write increments `version`."""
 
     value: str
     version: int
 
 
 class Store(Protocol):
-    """Where parameters live. Names are absolute paths."""
+    """The ledger's parameter store. Names are absolute paths."""
 
     def get(self, names: Iterable[str]) -> Mapping[str, Parameter]:
         """The parameters that exist among `names`, secrets decrypted."""
@@ -32,10 +32,10 @@ class Store(Protocol):
         """Creates a parameter tagged as ours with `key`; False if the name exists already."""
 
     def overwrite(self, name: str, value: str) -> int:
-        """Replaces an existing parameter's value; gives the new version."""
+        """Replaces an existing parameter's value and returns the new version."""
 
     def delete(self, names: Iterable[str]) -> None:
-        """Deletes the parameters; what is gone already is fine."""
+        """Deletes the parameters that exist among `names`."""
 
     def below(self, prefix: str) -> list[str]:
         """All names under `prefix`."""
@@ -60,7 +60,7 @@ class Ledger:
         return {key: ids for key, ids in records.items() if ids is not None}
 
     def record(self, key: str, ids: Mapping[str, str], *, known: bool) -> None:
-        """Writes the ids of one resource. `known`: it is thought to have a record already (saves a call if right)."""
+        """Writes the ids of one resource. `known`: whether it probably has a record already, which saves a call."""
         value = json.dumps(dict(ids), sort_keys=True)
         if known or not self.store.create(self.name(key), value, key=key):
             self.store.overwrite(self.name(key), value)
@@ -70,7 +70,7 @@ class Ledger:
         self.store.delete([self.name(key) for key in keys])
 
     def secret(self, key: str, make: Callable[[], str]) -> str:
-        """A secret value of this env, made and stored encrypted when it isn't there yet."""
+        """A secret value of this env, generated and stored encrypted if it doesn't exist yet."""
         name = self.name(key)
         if name not in (found := self.store.get([name])):
             self.store.create(name, make(), key=key, secret=True)
@@ -83,7 +83,7 @@ class Ledger:
 
 
 def _ids(value: str) -> dict[str, str] | None:
-    """The ids in a record; `None` for what somebody else wrote there."""
+    """The ids in a record; `None` for any other content."""
     try:
         ids = json.loads(value)
     except ValueError:

@@ -18,7 +18,7 @@ from aistratus.core.ledger import Ledger, Parameter
 
 LOCK = "lock"
 CLAIM_S = 60.0
-"""Seconds after which a claim counts as left by a dead process; it is needed for two calls."""
+"""Seconds after which a claim, which lasts for two calls, counts as left by a dead process."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Holder:
     nonce: str = ""
 
     def describe(self, now: float) -> str:
-        """For people: what, who, where, since when."""
+        """For messages: command, user, machine, and since when."""
         minutes = int(max(0.0, now - self.since) // 60)
         age = "less than a minute ago" if minutes == 0 else f"{minutes} min ago"
         return f"`{self.command}` of {self.user}@{self.host} (process {self.pid}), started {age}"
@@ -68,7 +68,7 @@ class Lock:
         self._name = ledger.name(name)
 
     def take(self, *, steal: bool = False) -> str:
-        """Takes the lock; gives a sentence when it was taken over from somebody, else an empty string.
+        """Acquires the lock. Returns a sentence if it was taken over from another owner, else an empty string.
 
         Raises:
             Locked: somebody else holds it.
@@ -91,7 +91,7 @@ class Lock:
         raise Locked("the lock changes hands all the time", todo="try again in a minute")
 
     def _take_over(self, held: Parameter, mine: str) -> bool:
-        """Overwrites the lock if it is still what was read; False if somebody was faster.
+        """Overwrites the lock if it is still what was read; returns false if another process was faster.
 
         Of all who read this version one creates the claim to it, and only that one writes: an overwritten text is never
         that of a living owner. The claim is a small lock of its own: left by a dead process, it is taken over too.
@@ -112,7 +112,7 @@ class Lock:
             claim.release()
 
     def renew(self, lasts: float) -> str:
-        """Puts the lock's end off to `lasts` seconds from now; gives a sentence if it is no longer ours.
+        """Extends the lease to `lasts` seconds from now. Returns a sentence if the lock is no longer ours.
 
         Our text is overwritten as a dead owner's would be: of a renewal and a take-over that meet one has the claim,
         and the other one sees what that wrote.
@@ -136,7 +136,7 @@ class Lock:
         raise Locked("the lock changes hands all the time", todo="try again in a minute")
 
     def keep(self, *, every: float, lasts: float, ended: Callable[[float], bool]) -> str:
-        """Renews the lock until it is to be given back; gives a sentence as soon as it is lost, else an empty string.
+        """Renews the lease until the lock is to be released. Returns a sentence once it is lost, else an empty string.
 
         A renewal that fails is tried again as long as the lock lasts.
 
@@ -155,7 +155,7 @@ class Lock:
         return ""
 
     def check(self, *, steal: bool = False) -> str:
-        """For a run that has nothing to change and so needs no lock: takes away one that was left behind.
+        """For a run with nothing to change, which needs no lock: removes an expired one.
 
         One call where there is none. Gives a sentence if there was one.
 
@@ -169,7 +169,7 @@ class Lock:
         return told
 
     def release(self) -> None:
-        """Gives the lock back, if it is still ours."""
+        """Releases the lock, if it is still ours."""
         held = self._ledger.store.get([self._name]).get(self._name)
         holder = _holder(held.value) if held else None
         if holder is not None and holder.nonce == self._me.nonce:

@@ -20,11 +20,11 @@ from aistratus.core.resource import Found, Resource, reconciler
 Action = Literal["create", "update", "replace", "delete", "unchanged", "failed", "blocked", "retained"]
 
 FIND_WORKERS = 48
-"""Finding waits for answers and does little else: enough threads that no request waits for another."""
+"""Threads for finding, which mostly waits for answers: enough that no request waits for another."""
 
 
 class Aws(Protocol):
-    """What the core needs to know of the cloud: which tags make a resource ours, and a memory for shared list calls."""
+    """What the core needs of a cloud: the tags that mark a resource as ours, recorded ids, and fresh reads."""
 
     def tags(self, key: str) -> Mapping[str, str]:
         """The tags that the resource with this key carries."""
@@ -33,7 +33,7 @@ class Aws(Protocol):
         """The ids that the ledger holds for this key."""
 
     def fresh(self) -> Any:
-        """The same cloud with an empty memory: what it reads is read anew."""
+        """The same cloud with an empty cache."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,19 @@ def survey(stack: Stack, aws: Aws, *, stop: threading.Event | None = None) -> Su
 
 @dataclass(frozen=True)
 class Plan:
-    """The difference of a whole stack, in the order of its graph; what is to go comes last, children first."""
+    """The drift of a whole stack, in the order of its graph; removals come last, dependents first."""
 
     changes: tuple[Change, ...]
     survey: Survey
 
     @property
     def empty(self) -> bool:
-        """Nothing to do, and nothing that couldn't be looked at."""
+        """Whether there is nothing to do, and everything could be read."""
         return all(change.action == "unchanged" for change in self.changes)
 
 
 def plan(stack: Stack, aws: Aws, found: Survey, *, anew: bool = False) -> Plan:
-    """Compares what was found with what is wanted.
+    """Compares the found state with the desired state.
 
     A replacement spreads: what is tied for good to a resource that will be made anew (it names it in a field that can't
     change) must be made anew too.
@@ -127,7 +127,7 @@ def compare(
     anew: bool = False,
     as_found: bool = False,
 ) -> Change:
-    """The line of one resource, given the ids that its references may use.
+    """The change of one resource, given the ids that its references may use.
 
     Args:
         as_found: leave what is there as it is, however it differs, and only tell its differences.
@@ -147,13 +147,13 @@ def compare(
 
 
 def removals(stack: Stack, found: Survey) -> list[Change]:
-    """What `up` takes away, in its order: what is there although the settings have switched it off."""
+    """What `up` removes, in order: existing resources that the settings have switched off."""
     off = {resource.key for resource in stack.unwanted}
     return [change for change in deletions(stack, found, keep_data=False) if change.key in off]
 
 
 def deletions(stack: Stack, found: Survey, *, keep_data: bool) -> list[Change]:
-    """What `down` would do, in its order; what is absent or only adopted is left out."""
+    """What `down` would remove, in order; absent and merely adopted resources are left out."""
     lines = []
     for key in reversed(stack.whole.order):
         resource, have = stack.whole.by_key[key], found.found.get(key)

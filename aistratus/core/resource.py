@@ -51,16 +51,16 @@ class Resource:
 
     key: str
     after: tuple[Ref, ...] = field(default=(), metadata={"compare": "at-create"})
-    """What must be there first although no other field names it."""
+    """Dependencies that no other field names."""
 
     replace_on: ClassVar[frozenset[str]] = frozenset()
-    """Fields that can only change by removing the resource and creating it again (needs `--replace`)."""
+    """Fields that can only change by replacing the resource (needs `--replace`)."""
     holds_data: ClassVar[bool] = False
     """Kept by `down --keep-data`."""
 
     @property
     def kind(self) -> str:
-        """The kind's name for people and JSON: the class's name."""
+        """The kind's name in output: the class's name."""
         return type(self).__name__
 
     def wanted(self) -> Iterator[tuple[str, Any]]:
@@ -76,7 +76,7 @@ class Resource:
             yield from _refs(value)
 
     def resolve(self, outputs: Mapping[str, Mapping[str, str]]) -> Any:
-        """The same resource with each `Ref` replaced by the id it stands for, or by `UNKNOWN`.
+        """The resource with each `Ref` replaced by the id that it stands for, or by `UNKNOWN`.
 
         Args:
             outputs: ids by resource key.
@@ -87,7 +87,7 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What is really there.
+    """The actual state of a resource.
 
     state: the same dataclass as was wanted, with real ids in place of `Ref`s; `None` in a field that can't be read.
     ids: what other resources and the ledger need (`id`, `arn`, `url`, `name` …).
@@ -106,7 +106,7 @@ class Found:
 
     @property
     def id(self) -> str:
-        """The id that people know it by."""
+        """The id that users know it by."""
         return self.ids.get("id") or next(iter(self.ids.values()), "")
 
 
@@ -166,7 +166,7 @@ def unordered(**options: Any) -> Any:
 
 
 def one_of(**options: Any) -> Any:
-    """A dataclass field that holds a tuple of values that will all do; something new is made with the first.
+    """A dataclass field that holds a tuple of acceptable values; a new resource is created with the first.
 
     What was found holds just one. It stays as it is while that is among them; `up --replace` goes back to the first.
     """
@@ -174,12 +174,12 @@ def one_of(**options: Any) -> Any:
 
 
 def at_least(**options: Any) -> Any:
-    """A dataclass field with a number that can only grow: what was found larger is well, and is left as it is."""
+    """A dataclass field with a number that can only grow: a larger found value is accepted."""
     return field(metadata={"compare": "at-least"}, **options)
 
 
 def at_create(**options: Any) -> Any:
-    """A dataclass field that only matters when the resource is made; later differences are no drift."""
+    """A dataclass field that only matters when the resource is created; later differences aren't drift."""
     return field(metadata={"compare": "at-create"}, **options)
 
 

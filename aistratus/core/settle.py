@@ -23,7 +23,7 @@ class Clock(Protocol):
     """Time as the engine sees it."""
 
     def now(self) -> float:
-        """Seconds on a clock that never goes back."""
+        """Seconds of a monotonic clock."""
 
     def wait(self, seconds: float) -> None:
         """Lets `seconds` pass.
@@ -66,11 +66,11 @@ class Wait:
     longest: float = 5.0
 
     def forgives(self, error: BaseException) -> bool:
-        """Does this error mean "not yet"?"""
+        """Whether this error means "not yet"."""
         return error_code(error) in self.codes and re.search(self.saying, error_message(error)) is not None
 
     def pauses(self, clock: Clock) -> Iterator[None]:
-        """Lets growing pauses pass until the cap is reached, then ends."""
+        """Waits with exponential backoff, and ends when the cap is reached."""
         end, pause = clock.now() + self.within, self.first
         while (left := end - clock.now()) > 0:
             clock.wait(min(pause, left))
@@ -98,7 +98,7 @@ def settle(wait: Wait, call: Callable[..., T], *, clock: Clock, **arguments: Any
 
 
 def until(wait: Wait, probe: Callable[[], T | None], *, clock: Clock) -> T:
-    """Calls `probe` until it gives something; errors that the wait forgives count as nothing yet.
+    """Calls `probe` until it returns a value; the wait's error codes count as "not yet".
 
     Raises:
         Unsettled: the cap was reached.

@@ -41,7 +41,7 @@ class Offerings(dict[str, list[dict[str, Any]]]):
 
 
 def read_lazily() -> None:
-    """Mends moto; called before anything imports its EC2."""
+    """Patches moto; called before anything imports its EC2."""
     _one_loader_of_models()
     _offerings_when_asked_for()
 

@@ -1,8 +1,9 @@
-"""Shoots ten thousand requests at a stack that `aistratus up` has built here, and judges each answer by the contract.
+"""Fuzzes the API: ten thousand requests to a stack that `aistratus up` has built here, each answer checked.
 
-Four campaigns: raw requests that no HTTP library would send, bodies and keys at `POST /infer`, events straight to the
-function, and schemathesis' cases from the contract. An answer that the contract doesn't have, any 5xx, an injected
-header, or a prompt in a log ends the run with the smallest request that does it. `tests/faults` holds a sample.
+Four campaigns: raw requests that no HTTP library would send, bodies and keys at `POST /infer`, events sent directly to
+the function, and schemathesis' cases from the OpenAPI contract. An answer that isn't in the contract, any 5xx, an
+injected header, or a prompt in a log ends the run with the smallest request that causes it. `tests/faults` has a
+sample.
 
     python scripts/bench/api_fire.py [--requests 10000]
 

@@ -1,13 +1,12 @@
-"""From a prompt to a sleeping node to its first token, and from `down` to nothing: each stage with its source.
+"""Timelines with a source for each stage: from a prompt for a sleeping node to its first token, and of `down`.
 
     python scripts/bench/boot_timeline.py          both timelines, as tables
     python scripts/bench/boot_timeline.py --json   the same for programs
 
-Nothing here was measured on AWS: no test of this project can reach it. What AWS does is taken from what others have
-measured and published, what our own programs do is measured on the embedded cloud, what is only assumed says so, and
-the clock between them is simulated: a stage begins when the stages that it waits for have ended.
-`tests/unit/test_timelines.py` holds the sums to their promises (a first token within 45 s, teardown without NAT within
-20 s).
+Nothing here was measured on AWS, which no test of this project can reach. AWS's stages are measurements that others
+have published, our programs' stages are measured on the embedded cloud, and assumptions are marked as such. The clock
+is simulated: a stage begins when the stages that it depends on have ended. `tests/unit/test_timelines.py` checks the
+totals (a first token within 45 s, teardown without NAT within 20 s).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the whole way of a prompt adds to the bare engine, both measured in one run.
+"""The overhead of the whole prompt path over the bare engine, both measured in one run.
 
-The stack of the env `local` is built in an embedded cloud of its own. Prompts then go the way of `aistratus chat`:
-client, gateway with its authorizer, router in its own process, queue, worker, and back through the job item. In turn
-with each of them the same prompt is given to the bare library in this process, in the tightest loop that its public
-methods allow, so that whatever else the machine does hits both.
+The stack of the env `local` is built in an embedded cloud of its own. Prompts then take the path of `aistratus chat`:
+client, gateway with its authorizer, router in its own process, queue, worker, and back through the job item. In
+alternation with them, the same prompt is given to the bare library in this process, in the tightest loop that its
+public methods allow, so that the machine's other load affects both.
 
 - `first_token_ms.overhead_p95`: from the client's `submit` to the first text in the client's hands, less the bare
   engine's time to its first token.

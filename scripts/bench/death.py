@@ -1,10 +1,10 @@
-"""Kills `up`, `down` and a router deploy at each of their calls to AWS, runs them again, and looks what is there.
+"""Kills `up`, `down` and a router deploy at each of their calls to AWS, runs them again, and checks the result.
 
 For every k from 1 to the number of requests that the undisturbed command makes, its process is killed (SIGKILL) twice:
 when call k arrives and before it is carried out, and after it was carried out and before the answer is sent. Then the
-same command runs once more, undisturbed. What the account (the embedded cloud, in strict mode) holds afterwards, listed
-with plain boto3 calls, must be what an undisturbed run leaves: the same things, each as often, and a ledger that names
-only what is there. After `down` nothing may be left.
+same command runs once more, undisturbed. The account (the embedded cloud, in strict mode), listed with plain boto3
+calls, must then hold what an undisturbed run leaves: the same resources in the same numbers, and a ledger that names
+only existing ones. After `down` nothing may be left.
 
     python scripts/bench/death.py                   every k, both ways, `up`, `down` and deploy (about an hour)
     python scripts/bench/death.py --sample 20       20 deaths of each command, spread evenly
@@ -13,10 +13,10 @@ only what is there. After `down` nothing may be left.
     python scripts/bench/death.py --journal FILE    goes on where a run ended that wrote the same file and had the same
                                                     settings
 
-Calls run beside each other, so that call k isn't the same operation in every run; all k are tried, and what was asked
-for at each death is in the report. A command that makes fewer calls than the undisturbed one did may end before its
-death. Such a case proves nothing: the report (one JSON object on stdout) counts it under `survived` and not under
-`converged`. The exit status is 1 if any case failed, or if most cases of a command outlived their death.
+Calls run in parallel, so call k isn't the same operation in every run; all k are tried, and the operation at each
+death is in the report. A command that makes fewer calls than the undisturbed one may end before its death. Such a case
+proves nothing: the report (one JSON object on stdout) counts it under `survived` and not under `converged`. The exit
+status is 1 if any case failed, or if most cases of a command survived.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One env on an embedded cloud, driven by real command processes through a front that makes trouble.
+"""One env on an embedded cloud, driven by real command processes through a fault-injecting proxy.
 
-`Env` runs `aistratus` commands for one env, each through the same front, and judges what they left by listing the
-account with plain boto3 calls (`tests/converge/account_listing.py`). Killing, throttling and breaking is the front's
-business (`aistratus.local.faults`); this adds who is to be killed and what is expected afterwards.
+`Env` runs `aistratus` commands for one env through the same proxy, and checks what they left by listing the account
+with plain boto3 calls (`tests/converge/account_listing.py`). The proxy (`aistratus.local.faults`) kills, throttles and
+breaks; this adds whom it kills and what is expected afterwards.
 """
 
 from __future__ import annotations

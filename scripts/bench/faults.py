@@ -1,12 +1,12 @@
 """Throttling, broken connections and lost answers: `up` and `down` must end where they end without them.
 
-Each trouble gets an env of its own on one embedded cloud in strict mode, and a front that makes it: every 4th call is
+Each fault has an env of its own on one embedded cloud in strict mode, and a proxy that injects it: every 4th call is
 throttled (with the service's own error), every 5th connection is reset before the request was carried out, every 7th
-answer is lost after it was, and at last all of them together; each with 100 ms more for every call. The user should
-notice only time: both commands end with 0, what `up` leaves is what an undisturbed one leaves, after `down` nothing is
-left, and the API can't tell the difference either.
+answer is lost after it was, and finally all of them together; each with 100 ms more for every call. The user should
+notice only the delay: both commands exit with 0, `up` leaves what an undisturbed one leaves, `down` leaves nothing, and
+the API behaves the same.
 
-    python scripts/bench/faults.py                  all troubles, 100 ms
+    python scripts/bench/faults.py                  all faults, 100 ms
     python scripts/bench/faults.py --latency 0.02   less latency
 
 The report is one JSON object on stdout; the exit status is 1 if anything ended otherwise.

@@ -1,9 +1,9 @@
-"""What `aistratus up` costs when there is nothing to do: calls, and waves of latency.
+"""The cost of `aistratus up` with nothing to do: calls, and sequential round trips.
 
-The stack of the env `local` is built once in an embedded cloud of its own. Then the same command runs through a proxy
-on the loopback again and again, in turn with and without 100 ms before each answer. The difference of such a pair,
-divided by 100 ms, is the number of round trips that the command waits for one after the other, however many calls it
-makes: finding is wide, not deep. The proxy is there on both sides, so that what it costs itself falls out.
+The stack of the env `local` is built once in an embedded cloud of its own. Then the command runs repeatedly through a
+loopback proxy, alternately with and without 100 ms before each answer. The difference of such a pair, divided by
+100 ms, is the number of round trips that the command waits for one after the other, however many calls it makes in
+parallel. The proxy is used on both sides, so that its own cost cancels out.
 
     python scripts/bench/idle_up.py [--pairs 7]
 

@@ -1,7 +1,7 @@
-"""An embedded cloud for one measurement: a home of its own, so that nothing of the user's is touched.
+"""An embedded cloud for one measurement, with a home of its own, so that the user's files aren't touched.
 
-Commands run as users run them: as processes, with bytecode (which the environment of a build machine may have switched
-off), from another folder than the checkout.
+Commands run as users run them: as processes, with bytecode (which a build machine's environment may have switched off),
+from a folder outside the checkout.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""How soon the prompt of `aistratus chat` stands there: from the program's start to the first `>` on its terminal.
+"""The start-up time of `aistratus chat`: from the program's start to the first `>` on its terminal.
 
-In turn with it a peer is started: Python with nothing but prompt_toolkit's own prompt, which is the least that such a
-prompt can take. Whatever else the machine does hits both. Nothing is up and nobody is asked: the prompt comes before
-any network, which this shows, too.
+Alternating with it a baseline is started: Python with nothing but prompt_toolkit's own prompt, the least that such a
+prompt can take. The machine's other load affects both. No env is up: the prompt appears before any network call.
 
     python scripts/bench/prompt.py [--rounds 20]
 

@@ -1,10 +1,9 @@
-"""How long the first prompt of a fresh Lambda environment waits for the router, against a router made with boto3.
+"""The router's cold start, compared with a router that uses boto3.
 
-Both sides do the same in a fresh process, from the first import to the first answer of `POST /infer` with a warm
-node: fetch the pool's keys, verify the token, count the request, read the heartbeat, write the job item, send the
-message. One uses the router from its zip; the other boto3 with the four clients that such a function would make
-(DynamoDB, SQS, SSM, EC2) and python-jose as it comes. moto stands for AWS, in the process
-that starts the measured ones.
+Both do the same in a new process, from the first import to the first answer of `POST /infer` with a warm node: fetch
+the pool's keys, verify the token, count the request, read the heartbeat, write the job item, send the message. One is
+the router from its zip; the other uses boto3 with the four clients that such a function would create (DynamoDB, SQS,
+SSM, EC2) and unmodified python-jose. moto stands for AWS, in the process that starts the measured ones.
 
     python scripts/bench/router_cold_start.py [--rounds 7]
 

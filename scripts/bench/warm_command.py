@@ -1,10 +1,10 @@
-"""The command line as a process that dies: each run is a process of its own, forked from one that has imported all.
+"""Runs commands quickly as real processes, each forked from one process that has imported everything.
 
 Starting Python and importing the SDK takes longer than most commands work, and a run that kills a command at each of
-its calls starts hundreds of them. So one process imports everything, once, and forks for each command. What it does to
-make them quick stays out of the product: the SDK's descriptions of AWS's services are parsed once and handed down.
+its calls starts hundreds of them. So one process imports everything once and forks for each command; the SDK's service
+models are parsed once, too. None of this is part of the product.
 
-The forked process is as real as any: it has its own pid, takes signals, and is reaped as soon as it has ended.
+A forked command is a process like any other: it has its own pid, receives signals, and is reaped when it has ended.
 
     with WarmCommand() as warm:
         ended = warm.run(["up"], environment={"AWS_ENDPOINT_URL": …}, started=lambda pid: …)

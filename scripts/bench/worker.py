@@ -1,10 +1,9 @@
-"""How much the worker costs on top of the bare engine, both measured in one run.
+"""The worker's overhead over the bare engine, both measured in one run.
 
 It starts an emulated AWS on the loopback, a worker as a process of its own, and the bare library (ctransformers' own
-`generate` loop) in this process, and lets them answer the same prompts in turn, so that whatever else the machine
-does hits both. The first token is looked for every few milliseconds; while speed is measured the item is read as
-seldom as a client reads it, because on a small machine the reading itself would slow the model down. Two figures
-matter:
+`generate` loop) in this process, and lets them answer the same prompts alternately, so that the machine's other load
+affects both. The first token is polled for every few milliseconds; while speed is measured the item is read as rarely
+as by a client, because on a small machine reading slows the model down. Two figures matter:
 
 - `tokens_per_second.ratio_p50`: the worker's tokens per second of generation over the bare engine's, for the same
   tokens (both decode greedily), as the median over pairs of replies, with its quartiles: where those are far apart

@@ -1,4 +1,4 @@
-"""The worker under fire, in full: random kills, outages of a minute, and memory over ten thousand jobs.
+"""Stress tests of the worker, in full: random kills, outages of a minute, and memory over ten thousand jobs.
 
     python scripts/bench/worker_fire.py siege [--jobs 100] [--conversations 20] [--kills 25] [--seed N]
     python scripts/bench/worker_fire.py outage [--seconds 60]

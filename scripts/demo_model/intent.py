@@ -1,6 +1,6 @@
-"""What the demo model knows: intents, each one thing that people want to know, with many ways to ask it and one reply.
+"""The demo model's knowledge: intents, each a question with many phrasings and one reply.
 
-They lie as TOML files in `patterns/`, one pattern (see `grammar`) a line, so that adding a way to ask needs no code.
+They are TOML files in `patterns/`, one pattern (see `grammar`) per line, so that adding a phrasing needs no code.
 """
 
 from __future__ import annotations

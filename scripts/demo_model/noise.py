@@ -1,4 +1,4 @@
-"""How people really type: casing, missing punctuation, typing errors, filler words in front and behind."""
+"""Adds what users really type: casing, missing punctuation, typing errors, filler words before and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions that no pattern holds and no answer fits: invented words, random keys, nouns in a heap, long texts."""
+"""Questions outside all patterns, without an answer: invented words, random keys, lists of nouns, long texts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Writes what a node installs, with the hashes of each file: `aistratus/node/requirements.txt`.
+"""Writes the node's requirements with the hash of each file: `aistratus/node/requirements.txt`.
 
 The names are the worker's (`aistratus/pins.py`); versions and hashes are those that `local.txt` locks for the node's
-Python and platform. The file lies in the package, because whoever installed that as a wheel has no locks. Needs
-nothing but `packaging`.
+Python and platform. The file is part of the package, because an installed wheel has no lock files. Needs only
+`packaging`.
 """
 
 from __future__ import annotations

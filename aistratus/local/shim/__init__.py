@@ -35,7 +35,7 @@ __all__ = ["Cloud", "install"]
 
 
 def install(cloud: Cloud) -> None:
-    """Mends moto. Called once in a process, before the first request."""
+    """Patches moto. Called once in a process, before the first request."""
     _remember_method_names()
     for service in (
         apigatewayv2, budgets, ce, cloudwatch, codebuild, codeconnections, cognito, dynamodb, ec2, iam, lambda_, logs,
