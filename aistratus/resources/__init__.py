@@ -1,1 +1,5 @@
-"""The resource kinds, one file per AWS service: what is wanted, and how it is found, ensured, removed and listed."""
+"""The resource kinds and their reconcilers: desired state, and how it is found, ensured, removed and listed.
+
+Each kind is one file. `network`, `storage`, `cognito`, `compute`, `functions` and `httpapi` re-export the kinds of a
+service that has several.
+"""

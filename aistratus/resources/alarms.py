@@ -1,8 +1,8 @@
 """CloudWatch alarms: on one metric, or on an expression over several.
 
 One listing shows all alarms with our prefix; tags are read one by one, since CloudWatch lists them nowhere else.
-`PutMetricAlarm` makes an alarm and replaces a whole one alike, so that every repair writes all fields; tags are the
-exception, which it takes for a new alarm only.
+`PutMetricAlarm` both creates an alarm and replaces all of its fields, so every repair writes all fields; it accepts
+tags for a new alarm only.
 
 An alarm costs about $0.10 a month for each metric that it watches; ten are free in each account.
 Source: aws.amazon.com/cloudwatch/pricing, "Alarms" (read 2026-11).

@@ -1,8 +1,7 @@
-"""What happens to a request: the route that it matches, the authorizer before it and the function behind it.
+"""Routes, authorizers and integrations of an HTTP API.
 
-None of the three carries tags. An authorizer is known by its name, an integration by its description, a route by its
-operation name, or else by its own key: each holds one thing that we write in the create call and nobody has a reason to
-touch.
+None of them has tags. An authorizer is found by its name, an integration by its description, a route by its operation
+name or its route key: each has one attribute that the create call sets and nobody has a reason to change.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The stage that serves an API, and its limits.
 
-The limits are settings of the stage for AWS and a resource of their own here: an import or a click in the console that
-resets them is shown by plan and put right alone (`up --only api_throttle`), and a limit that somebody added is taken
-away again.
+The limits are settings of the stage for AWS and a resource of their own here: if an import or a change in the console
+resets them, `plan` shows that, `up --only api_throttle` repairs them alone, and a limit that somebody added is removed.
 """
 
 from __future__ import annotations

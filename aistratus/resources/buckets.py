@@ -1,9 +1,9 @@
 """Buckets.
 
 Bucket names are global, so ours carry account and region: `tinyllama-<env>-<key>-<account>-<region>`. A bucket gets
-its tags in the call that creates it, hence a bucket with our name and without our tags is never a half-made one of ours
-but a stranger's, and stays untouched. That a name is taken by another account shows only when we try to create it: a
-bucket that isn't in our own account's listing counts as absent.
+its tags in the create call, so a bucket with our name and without our tags is never a half-created one of ours but
+somebody else's, and isn't touched. That another account has the name shows only when creating the bucket: one that
+isn't in our own account's listing counts as absent.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Budgets: how much the env may cost a month, and who is told when.
+"""Budgets: the env's monthly cost limits, and the notifications when they are reached.
 
-Budgets belong to the account and to no region; AWS serves them from one place. All budgets and all their notices are
-read with two shared calls; who is told takes one more call for each notice. A budget counts what carries our tags, so
-the account's owner has to activate these tags as cost allocation tags once: until then AWS counts nothing.
+Budgets belong to the account and to no region; AWS serves them from one endpoint. All budgets and their notifications
+are read with two shared calls; subscribers take one more call for each notification. A budget counts resources with our
+tags, so the account's owner has to activate these tags as cost allocation tags once: until then AWS counts nothing.
 
-AWS works a budget out up to three times a day, so a notice can be half a day late. Every change of the amount or of
-what is counted sets the amount spent back to zero until then.
+AWS computes a budget up to three times a day, so a notification can be half a day late. Every change of the amount or
+of the filter resets the spend to zero until the next computation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Ways to call AWS that many kinds need: with "not there" as an answer, several at once, and not where AWS has none.
-
-And tags, which most services take and give as lists of pairs.
-"""
+"""Helpers for AWS calls that many kinds need: "not found" as a result, parallel calls, regional services, tag lists."""
 
 from __future__ import annotations
 

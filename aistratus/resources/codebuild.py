@@ -1,9 +1,9 @@
 """CodeBuild: projects that build from a GitHub repository.
 
-CodeBuild looks at a project's role and connection when the project is made or changed, not only when it builds: the
-role must be assumable and allowed to use the connection, and the connection must have been completed by a person. So a
-project whose connection is still pending is made without it, which counts as it should be, and gets it with the first
-`up` after the click.
+CodeBuild validates a project's role and connection when the project is created or changed, not only when it builds:
+the role must be assumable and allowed to use the connection, and the connection must have been completed by a person.
+So a project whose connection is still pending is created without it, which isn't drift, and gets it with the first `up`
+after the click.
 """
 
 from __future__ import annotations

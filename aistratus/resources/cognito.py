@@ -1,4 +1,4 @@
-"""Cognito: user pools with their clients, domain, groups and users. Four rooms with one door."""
+"""Cognito: re-exports the kinds of user pools, clients, domains, groups and users."""
 
 from __future__ import annotations
 

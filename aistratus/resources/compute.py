@@ -1,4 +1,4 @@
-"""The node: its key pair, the instance, and what an instance may leave behind. Three rooms with one door."""
+"""EC2 instances: re-exports the kinds of key pairs, instances, and what an instance may leave behind."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Connections to a source provider (AWS CodeConnections, earlier CodeStar connections).
 
 AWS creates a connection `PENDING`. Only a person can complete it, in the console and with the provider's own consent:
-there is no API for it. So a pending connection is as it should be, and says what to click.
+there is no API for it. So a pending connection isn't drift, and its health says what to click.
 
-Names are told to be unique but nothing refuses a second one, so ours is the one with our name and our tags; of several,
-the one that was completed.
+Names are documented as unique, but a second one isn't refused, so ours is the one with our name and our tags; of
+several, the completed one.
 """
 
 from __future__ import annotations

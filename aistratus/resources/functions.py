@@ -1,4 +1,4 @@
-"""Lambda: functions, what of them is published, and who may invoke it. Three rooms with one door."""
+"""Lambda: re-exports the kinds of functions, aliases, and permissions to invoke them."""
 
 from __future__ import annotations
 

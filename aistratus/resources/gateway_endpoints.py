@@ -1,4 +1,4 @@
-"""Ways from a VPC to a service of AWS that cost nothing: the node reaches S3 without leaving AWS."""
+"""Gateway endpoints: free routes from a VPC to an AWS service, by which the node reaches S3 without leaving AWS."""
 
 from __future__ import annotations
 

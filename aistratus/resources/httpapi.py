@@ -1,7 +1,4 @@
-"""API Gateway's HTTP APIs: the API, its routes with what stands behind and before them, its stage and limits.
-
-Three rooms with one door.
-"""
+"""API Gateway's HTTP APIs: re-exports the kinds of APIs, routes, integrations, authorizers, stages and limits."""
 
 from __future__ import annotations
 

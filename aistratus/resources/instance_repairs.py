@@ -1,8 +1,8 @@
-"""Changing an instance that is there.
+"""Repairs an existing instance.
 
-Everything but its user data changes while it runs. User data changes only while it is stopped: a running instance is
-stopped, changed and started again, one that sleeps is changed in its sleep. If the run dies in between, the instance
-stays asleep, with its old or its new user data; the next run sees which, and whoever needs it wakes it as usual.
+Everything but its user data can change while it runs. User data changes only while it is stopped: a running instance is
+stopped, changed and started again, a stopped one stays stopped. If the run dies in between, the instance stays stopped,
+with its old or its new user data; the next run sees which, and the next prompt wakes it as usual.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Starting an instance for the first time.
+"""Launches an instance.
 
-The call carries a client token, so that a call repeated after a lost answer, in this run or in the next one, gives the
-instance that the first call made. EC2 knows a token for a day and longer after the instance has ended, so the token
-says everything that makes this start a different one: all parameters, and the instances that went before.
+The call carries a client token, so that a call repeated after a lost answer, in this run or in the next one, returns
+the instance that the first call created. EC2 remembers a token for a day and longer after the instance has ended, so
+the token is derived from everything that makes this launch a different one: all parameters, and the earlier instances.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Instances: how one is found, made and ended.
 
 What an instance is made of comes from four answers: the listing, its root volume's, and two attributes that the
-listing leaves out. Its type isn't managed after the first start, because the node changes its shape between CPU and
-GPU; whether it runs isn't managed at all, because it sleeps when nobody asks. How it is started for the first time
-stands in `instance_start.py`, how it is changed in `instance_repairs.py`.
+listing leaves out. Its type isn't managed after the launch, because the node changes between CPU and GPU types;
+whether it runs isn't managed at all, because it sleeps when it isn't used. `instance_start.py` launches it,
+`instance_repairs.py` repairs it.
 """
 
 from __future__ import annotations

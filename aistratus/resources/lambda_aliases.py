@@ -1,12 +1,12 @@
-"""What is published: an alias on a version of a function.
+"""Aliases: the published version of a function.
 
-A version is a frozen copy of `$LATEST`. The alias says what it wants to be published, field by field; if the version
-behind it differs (old code, an old variable, an alias moved by hand), a new version is published and the alias moves
-there in one step, so that no request meets half a change. Publishing what is published already gives the same version
-again, so dying in between costs nothing.
+A version is an immutable copy of `$LATEST`. The alias declares the content to be published, field by field; if the
+version behind it differs (old code, an old variable, an alias moved by hand), a new version is published and the alias
+moves there in one step, so that no request meets half a change. Publishing unchanged content returns the same version,
+so a run that dies in between costs nothing.
 
-Provisioned concurrency hangs on the alias and moves with it: Lambda gets environments of the new version ready while
-those of the old one still answer. As long as that takes, it gives the alias weights of its own, which are no drift.
+Provisioned concurrency belongs to the alias and moves with it: Lambda prepares environments of the new version while
+those of the old one still answer. Meanwhile it gives the alias weights of its own, which aren't drift.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Lambda functions: the code and configuration that `$LATEST` holds.
 
-What users meet is a published version behind an alias (`lambda_aliases.py`); this file makes sure that there is the
-right thing to publish. The package is compared by Lambda's own digest on every run, so old code can't stay. Lambda
-answers before it is done: every change is followed by a wait until the function is ready, and a call that comes too
-early is repeated.
+Users are served by a published version behind an alias (`lambda_aliases.py`); this file reconciles what is to be
+published. The package is compared by Lambda's own digest on every run, so old code can't stay. Lambda answers before it
+is done: every change is followed by a wait until the function is ready, and a call that comes too early is retried.
 """
 
 from __future__ import annotations

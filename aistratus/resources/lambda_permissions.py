@@ -1,7 +1,7 @@
 """Who may invoke a function: statements in its own policy, or in that of one of its aliases.
 
-Each qualifier has a policy of its own, and one call reads all of its statements. A statement can't be changed, and its
-id is given out once: repairing one is taking it away and giving it again.
+Each qualifier has a policy of its own, and one call reads all of its statements. A statement can't be changed and its
+id is unique, so it is repaired by removing and adding it again.
 """
 
 from __future__ import annotations

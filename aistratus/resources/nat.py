@@ -1,9 +1,9 @@
-"""The way out of private subnets: a NAT gateway and the public address that it sends from.
+"""NAT gateways and Elastic IPs: the internet access of private subnets.
 
-Both are paid for by the hour while they are there, used or not. A gateway takes a minute or two to come and about a
-minute to go, and holds its address until it is gone. One that can't work isn't refused but made all the same and then
-says `failed`, with its reason; such a one can't be mended, only made anew. What has been deleted or has failed is
-listed for about an hour more.
+Both are billed by the hour while they exist, used or not. A gateway takes one or two minutes to create and about a
+minute to delete, and holds its address until it is gone. A gateway that can't work is created all the same and then
+becomes `failed`, with a reason; it can't be repaired, only replaced. Deleted and failed gateways are listed for about
+another hour.
 
 Source: VPC user guide, "Work with NAT gateways"; CreateNatGateway, DeleteNatGateway, the data type NatGateway.
 """

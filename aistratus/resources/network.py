@@ -1,4 +1,4 @@
-"""The network: VPC, subnets, gateways, routes, endpoints and security groups. Five rooms with one door."""
+"""The network: re-exports the kinds of VPC, subnets, gateways, routes, endpoints and security groups."""
 
 from __future__ import annotations
 

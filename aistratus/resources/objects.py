@@ -1,7 +1,7 @@
-"""Objects of the stack's bucket: files told apart by their content's hash, and small JSON documents.
+"""Objects in the stack's bucket: files identified by their content's hash, and small JSON documents.
 
-Whether a file is the right one is told by the SHA-256 that S3 itself checked and stored when it was uploaded. An upload
-to a path that is taken makes a new version; the bucket's lifecycle removes old ones. Objects carry no tags: they belong
+A file is compared by the SHA-256 that S3 verified and stored at the upload. An upload to an existing path creates a new
+version; the bucket's lifecycle removes old ones. Objects carry no tags: they belong
 to their bucket and go with it.
 """
 

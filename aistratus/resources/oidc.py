@@ -1,4 +1,4 @@
-"""Identity providers: whose tokens this account believes.
+"""IAM's OIDC identity providers, whose tokens this account accepts.
 
 IAM takes one provider for an address in an account, so two envs that deliver from GitHub share it, with each other and
 with whatever else the account runs. The rules:

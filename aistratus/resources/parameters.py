@@ -2,11 +2,11 @@
 
 Not a resource kind: parameters are where the ids of resources are kept, and where the lock of an env is.
 
-SSM takes about three writes a second and refuses the rest, so no more than three are ever on their way and a refusal is
-met with patience. A create whose answer got lost is repeated by the SDK and then answered with "exists already", hence
-`create` gives False for our own first write: the ledger then overwrites with the same value, the lock recognises its
-own text, a secret is read back. An overwrite's answer, the version, tells the lock whether somebody else wrote in
-between, so `overwrite` sees through its own repetitions.
+SSM accepts about three writes a second and throttles the rest, so at most three are made at once, and throttled ones
+are retried for long. A create whose answer got lost is retried by the SDK and then answered with "exists already", so
+`create` returns False for our own first write: the ledger then overwrites with the same value, the lock recognises its
+own text, a secret is read back. The version that an overwrite returns shows the lock whether another process wrote in
+between, so `overwrite` accounts for its own retries.
 """
 
 from __future__ import annotations

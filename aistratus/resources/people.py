@@ -1,7 +1,7 @@
 """Groups and users of a pool.
 
-A user is made without a mail and without a password that anybody knows: the first sign-in sets one. What makes a user
-powerful is the group, so membership is kept exactly as declared.
+A user is created without a mail and without a known password: the first sign-in sets one. The group decides what a
+user may do, so membership is kept exactly as declared.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The address of a pool's sign-in pages: `https://<prefix>.auth.<region>.amazoncognito.com`.
 
-A prefix is given out once in a region, to whoever asks first, and a pool has one. So it is found through its pool,
-which tells it in its own description.
+A prefix is unique in a region, and a pool has one. So it is found through its pool, whose description names it.
 Source: https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-user-pools-assign-domain-prefix.html
 """
 

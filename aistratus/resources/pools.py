@@ -1,8 +1,8 @@
-"""Cognito user pools, and how what lives in a pool finds it.
+"""Cognito user pools, and how a pool's clients, groups and users find it.
 
 Names of pools aren't unique and the listing shows no tags, so a pool is found by its name (or its recorded id) and
-counts only if its own description carries our tags. `UpdateUserPool` and `UpdateUserPoolClient` set everything that
-isn't said back to its default, so each update states the whole thing again: what is there, with what is wanted on top.
+counts only if its own description carries our tags. `UpdateUserPool` and `UpdateUserPoolClient` reset every omitted
+setting to its default, so each update sends all settings: the found ones, overridden by the desired ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where packets go: route tables.
+"""Route tables.
 
 A route table is managed as a whole: its associations and routes are exactly the declared ones. Three kinds of routes
-aren't ours to judge: the local one, which belongs to the VPC, those of gateway endpoints, which belong to the
+aren't managed: the local one, which belongs to the VPC, those of gateway endpoints, which belong to the
 endpoint, and those that a virtual private gateway announces.
 """
 

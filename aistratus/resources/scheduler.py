@@ -1,10 +1,9 @@
 """EventBridge Scheduler: schedules, in a group of their own.
 
-A schedule carries no tags; only its group does. So ours stand in a group that carries our tags, and whose it is says
-whose they are: a schedule in a group without our tags is a stranger's, whatever its name. Deleting a group deletes what
-is in it.
+A schedule has no tags; only its group does. So our schedules are in a group with our tags: a schedule in a group
+without them is somebody else's, whatever its name. Deleting a group deletes its schedules.
 
-Scheduler calls a function under a role that it assumes, not by a permission on the function.
+Scheduler invokes a function under a role that it assumes, not by a permission on the function.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Secrets: a place for a value that a person sets, made empty.
+"""Secrets: created empty, for values that only a person sets.
 
-`up` never reads and never writes a value; it makes the place and keeps its description, key and tags. A secret that
-somebody deleted keeps its name for 7 to 30 days and can be brought back until then, with its value: such a one is
-restored, because creating another under its name is refused for as long.
+`up` never reads or writes a value; it creates the secret and manages its description, key and tags. A deleted secret
+keeps its name for 7 to 30 days and can be restored with its value until then: it is restored, because another one with
+its name can't be created meanwhile.
 
-Secrets Manager's listing may be five minutes old, so it only says where to look: what is there, DescribeSecret tells.
+Secrets Manager's listing may be five minutes old, so it is only a hint: DescribeSecret reads the actual state.
 """
 
 from __future__ import annotations

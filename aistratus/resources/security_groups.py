@@ -1,7 +1,7 @@
 """Security groups, with all their rules.
 
-A group's rules are exactly the declared ones, in both directions: what somebody opens outside is drift and is closed
-again, whatever its source is. Rules are added before others are taken away, so that a repair never cuts what may pass.
+A group's rules are exactly the declared ones, in both directions: any other rule is drift and is removed. Rules are
+added before others are removed, so that a repair never interrupts allowed traffic.
 """
 
 from __future__ import annotations

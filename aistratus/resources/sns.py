@@ -1,12 +1,12 @@
-"""Topics and who is told what is published to them.
+"""SNS topics and their subscriptions.
 
-A topic's ARN follows from its name, so it is found without a listing. Subscriptions carry no tags: they belong to their
-topic, and are known by protocol and address. The address that the ledger holds for a key tells whom we subscribed
-before the settings named somebody else.
+A topic's ARN follows from its name, so it is found without a listing. Subscriptions have no tags: they belong to their
+topic, and are identified by protocol and address. The ledger records the subscribed address, so that it is known when
+the settings name another one.
 
-Nobody can be subscribed to mails against their will. Until the person clicks in the mail that AWS sends, the
-subscription has no ARN and can't be removed; AWS drops it after 48 hours, or with its topic. Subscribing again would
-send another mail, so what waits for a click is left waiting.
+A mail subscription must be confirmed. Until the person clicks the link in AWS's mail, it has no ARN and can't be
+removed; AWS drops it after 48 hours, or with its topic. Subscribing again would send another mail, so a pending
+subscription is left as it is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Queues.
 
-The ledger or one shared listing tells which queues exist, then each one's attributes and tags are read at once. SQS
-takes up to a minute over most things: attributes settle late, a deleted queue answers for a while, and its name is
-refused until then.
+The ledger or one shared listing shows which queues exist; then the attributes and tags of all are read in parallel.
+SQS is eventually consistent for up to a minute: attributes settle late, a deleted queue still answers for a while, and
+its name can't be used until then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""S3: buckets, and the objects in them that belong to the stack. Two rooms with one door."""
+"""S3: re-exports the kinds of buckets and of the objects in them that belong to the stack."""
 
 from __future__ import annotations
 

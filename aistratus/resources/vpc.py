@@ -1,4 +1,4 @@
-"""The VPC, its subnets, and its way out."""
+"""The VPC, its subnets, and its internet gateway."""
 
 from __future__ import annotations
 
