@@ -5,7 +5,8 @@ expected unit; otherwise the price stays as it was, and that is reported. Of tie
 free counts, as in the package's list.
 
 Sources: Price List Query API reference, GetProducts; attributes as the price list has them ("Finding services and
-products using the Price List Query API", AWS Billing user guide).
+products using the Price List Query API", AWS Billing user guide); usage types of CloudWatch in its user guide,
+"Analyzing, optimizing, and reducing CloudWatch costs".
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Query:
     usage: what the usage type ends with, a regular expression; its beginning is the region's.
     measured: the price list's own word for the unit, a regular expression.
     unit: ours, as in the list.
-    place: the attribute that names the region; what flows out of one has another.
+    place: the attribute that names the region; what flows out of one has another, and what belongs to an account alone
+        has none.
     """
 
     service: str
@@ -67,8 +69,9 @@ QUERIES: Final = (
     Query("apigateway", "http-requests", "AmazonApiGateway", {}, "ApiGatewayHttpRequest", "Requests?", "million"),
     Query("cloudwatch", "alarm", _CW, {"productFamily": "Alarm"}, "CW:AlarmMonitorUsage", "Alarms?", "metric-month"),
     Query(
-        "cloudwatch", "dashboard", _CW, {"productFamily": "Dashboard"}, "DashboardsUsageHour", "Dashboards?",
-        "dashboard-month",
+        # Of the account, in no region: `-Basic` up to 50 metrics, as ours; both cost the same.
+        "cloudwatch", "dashboard", _CW, {"productFamily": "Dashboard"}, "DashboardsUsageHour-Basic", "Dashboards?",
+        "dashboard-month", "",
     ),
     Query("cloudwatch", "logs-in", _CW, {"group": "Ingested Logs"}, "DataProcessing-Bytes", "GB", "GB"),
     Query(
@@ -136,7 +139,7 @@ def ask(client: Any, region: str, kinds: Iterable[str]) -> tuple[list[Price], li
 
 
 def _products(client: Any, query: Query, region: str) -> Iterator[dict[str, Any]]:
-    fields = {query.place: region, **query.fields}
+    fields = {**({query.place: region} if query.place else {}), **query.fields}
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in fields.items()]
     for page in client.get_paginator("get_products").paginate(ServiceCode=query.code, Filters=filters):
         yield from map(json.loads, page["PriceList"])
