@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aistratus.cli.options import Options
-from aistratus.core.errors import Failure, Interrupted, UsageError
+from aistratus.core.errors import Absent, Failure, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from aistratus.cli.cost_report import Report
@@ -103,17 +103,24 @@ def _report(
     from aistratus.cli import cost_report, cost_tables, show
     from aistratus.cli.session import open_session
 
-    session = open_session(options)
-    report = cost_report.gather(session, since=since, currency=currency, ask=ask)
     extra: dict[str, Usage | Shares] = {}
-    if by == "conversation":
-        from aistratus.cli import cost_shares
+    try:
+        session = open_session(options)
+    except Absent:
+        kept = cost_report.gather_kept(options.load(), since=since, currency=currency)
+        if kept is None or ask or by or usage:
+            raise
+        report = kept
+    else:
+        report = cost_report.gather(session, since=since, currency=currency, ask=ask)
+        if by == "conversation":
+            from aistratus.cli import cost_shares
 
-        extra["conversations"] = cost_shares.gather(session, report)
-    if usage:
-        from aistratus.cli import cost_usage
+            extra["conversations"] = cost_shares.gather(session, report)
+        if usage:
+            from aistratus.cli import cost_usage
 
-        extra["usage"] = cost_usage.gather(session, report)
+            extra["usage"] = cost_usage.gather(session, report)
     if plot is not None:
         _draw(report, plot)
     if options.output == "csv":

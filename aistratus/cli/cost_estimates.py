@@ -129,6 +129,6 @@ def _question(asked: str, default: str) -> tuple[Decimal, str]:
         hours = Decimal(said["hours"])
     except ArithmeticError as error:
         raise UsageError(f"--what-if {asked}: hours has to be a number", todo=example) from error
-    if not 0 <= hours <= MOST_HOURS:
+    if not (hours.is_finite() and 0 <= hours <= MOST_HOURS):
         raise UsageError(f"--what-if {asked}: hours has to be between 0 and {MOST_HOURS}", todo=example)
     return hours, said.get("type") or default

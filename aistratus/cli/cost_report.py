@@ -20,6 +20,7 @@ from aistratus.costs import meter
 from aistratus.costs.billed import Billed
 from aistratus.costs.forecast import Forecast, forecast
 from aistratus.costs.meter import Bill
+from aistratus.explain import explain
 from aistratus.node import power
 from aistratus.pictures.bars import Day
 from aistratus.private import make_private
@@ -28,6 +29,7 @@ from aistratus.spending import Counted, Records
 
 if TYPE_CHECKING:
     from aistratus.cli.session import Session
+    from aistratus.settings import Settings
 
 Currency = Literal["EUR", "USD"]
 SIGNS: Final[Mapping[str, str]] = {"EUR": "€", "USD": "$"}
@@ -54,8 +56,8 @@ class Report:
     hour: Bill
     limit_eur: Decimal
     kill_eur: Decimal
-    counted: Counted
-    billed: Billed | None
+    counted: Counted = Counted()
+    billed: Billed | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
 
     def money(self, usd: Decimal) -> Decimal:
@@ -65,6 +67,12 @@ class Report:
     def line(self, eur: Decimal) -> Decimal:
         """A limit of the settings in the currency that was asked for."""
         return eur if self.currency == "EUR" else eur * self.rate
+
+    @property
+    def up(self) -> bool:
+        """Does anything of the env stand? Where nothing does, all of it is from what `down` has kept."""
+        now = self.records.tariff.now
+        return now is not None and bool(now.lines)
 
     @property
     def assumed(self) -> int:
@@ -84,17 +92,44 @@ def gather(session: Session, *, since: date | None, currency: Currency, ask: boo
         Failure: there is nothing to count by.
     """
     now_ms = int(time.time() * 1000)
-    month_ms = meter.month_of(now_ms)[0]
-    begin_ms = month_ms if since is None else _midnight(since)
-    if begin_ms >= now_ms:
-        raise UsageError(f"--since {since} lies in the future", todo="name a day that has begun")
+    begin_ms = _begin(since, now_ms)
     # What a day's month had cost by its end is counted from the month's begin, whenever the days begin.
     records = look(session, meter.month_of(begin_ms)[0], now_ms)
+    report = _report(session.settings, records, begin_ms, currency)
+    return replace(
+        report,
+        counted=_counted(session, records),
+        billed=_billed(session, now_ms, ask=ask),
+        kinds={resource.key: resource.kind for resource in session.stack.whole.resources},
+    )
+
+
+def gather_kept(settings: Settings, *, since: date | None, currency: Currency) -> Report | None:
+    """The same of an env whose whole cloud is gone, from what this machine has kept; `None` where that is nothing."""
+    now_ms = int(time.time() * 1000)
+    records = spending.kept_of(settings.env, now_ms)
+    return None if records is None else _report(settings, records, _begin(since, now_ms), currency)
+
+
+def _begin(since: date | None, now_ms: int) -> int:
+    """Since when: midnight of a day of this machine's time zone, or the UTC month's begin.
+
+    Raises:
+        UsageError: it lies in the future.
+    """
+    begin_ms = meter.month_of(now_ms)[0] if since is None else _midnight(since)
+    if begin_ms >= now_ms:
+        raise UsageError(f"--since {since} lies in the future", todo="name a day that has begun")
+    return begin_ms
+
+
+def _report(settings: Settings, records: Records, begin_ms: int, currency: Currency) -> Report:
+    """What the record says, without what AWS says."""
+    now_ms, budget = records.now_ms, settings.budget
     made, spans = records.stretches, records.spans
     first_ms = records.first_ms if records.first_ms is not None else now_ms
-    budget = session.settings.budget
     return Report(
-        env=session.settings.env,
+        env=settings.env,
         currency=currency,
         rate=Decimal(str(budget.usd_per_eur)),
         records=records,
@@ -108,9 +143,6 @@ def gather(session: Session, *, since: date | None, currency: Currency, ask: boo
         hour=meter.per_hour(made, now_ms),
         limit_eur=Decimal(str(budget.limit_eur)),
         kill_eur=Decimal(str(budget.kill_eur)),
-        counted=_counted(session, records),
-        billed=_billed(session, now_ms, ask=ask),
-        kinds={resource.key: resource.kind for resource in session.stack.whole.resources},
     )
 
 
@@ -153,16 +185,19 @@ def _midnight(day: date) -> int:
 
 
 def _counted(session: Session, records: Records) -> Counted:
-    """The budget's own figure of this month. Describing a budget is free."""
-    from botocore.exceptions import ClientError
+    """The budget's own figure of this month. Describing a budget is free.
+
+    It is a second opinion: ours stands without it, and why it couldn't be read is told.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
 
     aws = session.cloud
     try:
         answer = aws.budgets.describe_budget(AccountId=aws.account, BudgetName=aws.name("monthly"))
-    except ClientError as error:
-        if error_code(error) != "NotFoundException":
-            raise
-        return Counted()
+    except (BotoCoreError, ClientError) as error:
+        if error_code(error) == "NotFoundException":
+            return Counted()
+        return Counted(None, f"AWS's budget couldn't be read: {explain(error).what}")
     return spending.counted(answer["Budget"], records)
 
 

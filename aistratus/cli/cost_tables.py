@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from aistratus.pictures.shapes import Picture
 
-NAME, BAR = 36, 40
-"""Characters: of a line's name, and of the longest bar."""
+NAME, BAR, LEAST_BAR, DAY = 36, 40, 10, 28
+"""Characters: of a line's name; of the longest bar, also in the narrowest terminal; of what stands before a bar."""
 LEAST = Decimal("0.0001")
 """Below it nothing is told exactly."""
 
@@ -41,7 +41,8 @@ def plain(value: Decimal, sign: str) -> str:
 
 def show(report: Report, console: Console, *, gaps: bool) -> None:
     """The whole of it."""
-    for line in (*figures(report), "", *by_resource(report), "", *by_day(report)):
+    room = max(LEAST_BAR, min(BAR, console.width - DAY))
+    for line in (*figures(report), "", *by_resource(report), "", *by_day(report, room)):
         console.print(line, markup=False)
     if gaps and report.billed is not None:
         for line in ("", *explained(report)):
@@ -81,6 +82,8 @@ def _billed(report: Report) -> str:
         return f"{amount(report, report.billed.usd):>10}  by Cost Explorer, as of {at:%Y-%m-%d %H:%M}, a day behind"
     if report.counted.usd is not None:
         return f"{amount(report, report.counted.usd):>10}  by AWS's budget, which works it out up to three times a day"
+    if not report.up:
+        return f"{'unknown':>10}  the env isn't up; what it has cost is from the record that `down` has kept"
     why = report.counted.note or "AWS has counted nothing yet"
     return f"{'unknown':>10}  {why}; --billed asks Cost Explorer for $0.01"
 
@@ -97,6 +100,8 @@ def _held(report: Report) -> str:
 
 def _running(report: Report) -> str:
     running = [f"{span.type} {span.instance}" for span in report.records.spans if span.running]
+    if not report.up:
+        return ": the env isn't up"
     return f", with {', '.join(running)} running" if running else ", with nothing running"
 
 
@@ -121,11 +126,11 @@ def _time(report: Report) -> str:
     return f"in {begin:%B %Y}" if _is_month(report) else f"since {begin.astimezone():%Y-%m-%d}"
 
 
-def by_day(report: Report) -> list[str]:
+def by_day(report: Report, longest: int = BAR) -> list[str]:
     """A bar a day, in this machine's time zone."""
     most = max((day.total for day in report.days), default=Decimal(0))
     return [
-        f"{day.day:%a %Y-%m-%d} {amount(report, day.total):>10}  {bar(day.total, most, BAR)}" for day in report.days
+        f"{day.day:%a %Y-%m-%d} {amount(report, day.total):>10}  {bar(day.total, most, longest)}" for day in report.days
     ]
 
 

@@ -45,6 +45,8 @@ def forecast(spans: Sequence[Span], tariff: Tariff, now_ms: int, known_ms: int) 
     spent = meter.bill(meter.stretches(spans, tariff, now_ms), begin_ms, now_ms).usd
     stands = meter.stretches((), tariff, end_ms)
     certain = spent + meter.bill(stands, now_ms, end_ms).usd
+    if tariff.now is not None and not tariff.now.lines:
+        return Forecast(certain, certain, certain, DAYS)  # it was taken down: nothing is left that could cost more
     node = meter.stretches(spans, replace(tariff, standings=_addresses(tariff)), now_ms)
     back = range(1, DAYS + 1)
     days = [now_ms - number * DAY_MS for number in back if now_ms - number * DAY_MS >= known_ms]

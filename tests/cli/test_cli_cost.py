@@ -13,13 +13,14 @@ from typing import Any
 
 import fastjsonschema
 import pytest
-from cli_parts import REGION, Said, client, eventually, node_state, program
+from cli_parts import REGION, Person, Said, client, eventually, node_state, program
 from conftest import Built
 from documents import SPENDING
 from PIL import Image, ImageColor
 
 from aistratus import wire
 from aistratus.costs import meter
+from aistratus.costs.meter import Standing, Tariff
 from aistratus.pictures.days import COLOURS, WIDTH
 from aistratus.pictures.shapes import SCALE
 from aistratus.spending import Records, keep
@@ -97,7 +98,7 @@ def test_cron_is_never_told_that_all_is_well_when_nobody_knows(built: Built, end
 
 
 def test_an_env_that_is_down_costs_nothing_if_it_is_known_here_and_no_machine_of_it_runs(
-    endpoint: str, tmp_path: Path
+    endpoint: str, tmp_path: Path, person: Person
 ) -> None:
     said = cron(endpoint=endpoint, env="nobody")
     assert said.code == 1 and f"nothing is known of env 'nobody' in account {ACCOUNT}, {REGION}" in said.err
@@ -106,6 +107,14 @@ def test_an_env_that_is_down_costs_nothing_if_it_is_known_here_and_no_machine_of
         said = cron(endpoint=endpoint, env="nobody", data=tmp_path)
         assert (said.code, "it isn't up" in said.out) == (code, code == 0)
     assert cron(endpoint=None, env="local", data=tmp_path).code == 0  # its cloud isn't there
+    now_ms = int(time.time() * 1000)
+    stood = Standing(now_ms - meter.HOUR_MS, {"thing": meter.Line(hour=Decimal("1.175"))})
+    gone = Tariff((stood, Standing(now_ms, {})))
+    keep(tmp_path / "aistratus/cost" / f"{ACCOUNT}-{REGION}-local.json", Records(now_ms, gone))
+    said = person.with_variables(XDG_DATA_HOME=str(tmp_path)).run("cost", "-o", "json")
+    assert (said.code, said.document["running"], said.document["per_hour"]) == (0, [], 0)
+    figures = (said.document["metered"]["month"], *(said.document["forecast"][name] for name in ("low", "high")))
+    assert figures == pytest.approx((1, 1, 1), abs=0.001) or time.gmtime().tm_mday == 1, "an hour of what stood"
     ec2 = client(endpoint, "ec2")
     tags = [{"Key": "Project", "Value": "tinyllama"}, {"Key": "Env", "Value": "nobody"}]
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
@@ -154,6 +163,7 @@ def test_estimates_need_no_account_and_refuse_what_they_do_not_know(built: Built
         ["--check", "--limit", "nan"],
         ["resume", "--up-to", "inf"],
         ["--what-if", "days=1"],
+        ["--what-if", "hours=nan"],
         ["--plot", "days.gif"],
         ["--plot", "days.png", "--idle"],
         ["--check", "--since", "2026-11-01"],

@@ -57,6 +57,13 @@ def test_of_a_first_day_little_is_known_and_the_range_says_so() -> None:
     assert found.days == 0 and found.high > 2 * found.usd > 2 * found.low
 
 
+def test_of_what_was_taken_down_no_more_is_expected_than_was_spent() -> None:
+    down = TARIFF.changed(Standing(NOW - HOUR_MS, {}))
+    found = forecast(daily([5.0] * 14), down, NOW, BEGIN)
+    spent = meter.bill(meter.stretches(daily([5.0] * 14), down, NOW), BEGIN, NOW).usd
+    assert found.usd == found.low == found.high == spent > 0
+
+
 # --- what AWS has billed ----------------------------------------------------------------------------------------------
 
 
@@ -116,6 +123,23 @@ def test_of_tiers_the_first_that_costs_anything_counts() -> None:
 def test_each_query_is_about_an_item_of_the_list_in_its_unit() -> None:
     units = {(price.service, price.item): price.unit for price in prices.packaged().prices}
     assert [query for query in price_api.QUERIES if units.get((query.service, query.item)) != query.unit] == []
+
+
+def test_a_dashboard_is_asked_for_in_no_region_because_it_belongs_to_the_account() -> None:
+    asked: list[dict[str, str]] = []
+
+    class Client:
+        def get_paginator(self, operation: str) -> Client:
+            return self
+
+        def paginate(self, *, ServiceCode: str, Filters: list[dict[str, str]]) -> list[dict[str, list[str]]]:
+            asked.append({one["Field"]: one["Value"] for one in Filters})
+            of_account = product("DashboardsUsageHour-Basic", ("0", "0", "Dashboards"), ("3", "3.0", "Dashboards"))
+            return [{"PriceList": [json.dumps(of_account)] if "regionCode" not in asked[-1] else []}]
+
+    found, _ = price_api.ask(Client(), "eu-central-1", [])
+    assert [(price.item, price.usd, price.region) for price in found] == [("dashboard", D(3), "eu-central-1")]
+    assert sum("regionCode" not in fields and "fromRegionCode" not in fields for fields in asked) == 1
 
 
 def test_prices_that_were_heard_win_over_the_package_and_an_unreadable_file_over_nothing(
