@@ -1,7 +1,9 @@
 """`cost --usage`: this month's traffic and what it costs, from CloudWatch's metrics.
 
 GetMetricStatistics is in CloudWatch's free tier of a million calls a month; GetMetricData isn't.
-Source: CloudWatch pricing, "APIs".
+Source: CloudWatch pricing, "APIs". Names and dimensions: API Gateway's developer guide, "Working with metrics for HTTP
+APIs"; VPC user guide, "NAT gateway metrics and dimensions"; EC2's pricing page, "Data Transfer": data from EC2 to SQS,
+DynamoDB, S3 and others of the same region is free.
 """
 
 from __future__ import annotations
@@ -131,5 +133,13 @@ def _counts(session: Session) -> Iterator[Count]:
             yield Count("logs, GB", ("cloudwatch", "logs-in"), "AWS/Logs", "IncomingBytes", of, 1 / GB)
     if api := aws.recorded("api").get("id"):
         yield Count("API requests", ("apigateway", "http-requests"), "AWS/ApiGateway", "Count", {"ApiId": api})
+        # What people send is in it too, and free: so it is no less than what is billed, and of replies nearly that.
+        of = {"ApiId": api}
+        yield Count("data out by the API, GB", ("ec2", "data-out"), "AWS/ApiGateway", "DataProcessed", of, 1 / GB)
     if node := aws.recorded("node").get("id"):
-        yield Count("data out, GB", ("ec2", "data-out"), "AWS/EC2", "NetworkOut", {"InstanceId": node}, 1 / GB)
+        # It talks to AWS's services of its own region, which is free.
+        yield Count("data out of the node, GB", None, "AWS/EC2", "NetworkOut", {"InstanceId": node}, 1 / GB)
+    if nat := aws.recorded("nat_gateway").get("id"):
+        for metric in ("BytesInFromSource", "BytesInFromDestination"):
+            of = {"NatGatewayId": nat}
+            yield Count("through the NAT gateway, GB", ("vpc", "nat-data"), "AWS/NATGateway", metric, of, 1 / GB)

@@ -141,6 +141,14 @@ def test_what_it_shows_adds_up_in_every_form(built: Built, tmp_path: Path) -> No
     assert {row["currency"] for row in rows} == {"USD"} and {"stack", "machine t3.small"} <= {
         row["what"] for row in rows
     }
+    apis = client(built.endpoint, "apigatewayv2").get_apis()["Items"]
+    (api,) = (one["ApiId"] for one in apis if one["Name"].startswith("tinyllama-local-"))
+    sent = {"MetricName": "DataProcessed", "Dimensions": [{"Name": "ApiId", "Value": api}], "Value": 2e9}
+    client(built.endpoint, "cloudwatch").put_metric_data(Namespace="AWS/ApiGateway", MetricData=[sent])
+    flows = {one["what"]: one for one in built.person.run("cost", "--usage", "-o", "json").document["usage"]}
+    told = flows["data out by the API, GB"]
+    assert (told["count"], told["amount"]) == pytest.approx((2, 2 * 0.09 / 1.175), abs=1e-5)
+    assert flows["data out of the node, GB"]["amount"] == 0, "it talks to services of its region"
     assert built.person.run("chat", "hello").code == 0
     file = tmp_path / "days.PNG"
     said = built.person.run("cost", "--plot", str(file), "--by", "conversation")

@@ -1,4 +1,4 @@
-"""AWS's price list, which moto doesn't have: machines, volumes, NAT gateways and addresses, as GetProducts tells them.
+"""AWS's price list, which moto doesn't have: machines, volumes, NAT gateways, addresses, dashboards, by GetProducts.
 
 The figures are those of the package's own list, in the form of AWS's. Other services have no products here: whoever
 asks for them hears nothing, as on AWS where a filter meets nothing.
@@ -37,6 +37,8 @@ _THINGS: Final[Mapping[tuple[str, str], tuple[str, dict[str, str], str, str]]] =
     ("vpc", "public-ipv4"): ("AmazonVPC", {"group": "VPCPublicIPv4Address"}, "PublicIPv4:InUseAddress", "Hrs"),
 }
 """Service code, attributes, usage type and unit, as the price list has them, by service and item of the package's."""
+_DASHBOARD: Final = {"productFamily": "Dashboard", "location": "Any"}
+"""Of the account: the price list has no region for it."""
 
 
 @cache
@@ -53,10 +55,13 @@ def _products(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, Any]]:
             yield _product("AmazonEC2", fields, f"BoxUsage:{row['item']}", "Hrs", row)
         elif (row["service"], row["item"]) in _THINGS:
             yield _product(*_THINGS[row["service"], row["item"]], row)
+        elif (row["service"], row["item"], row["region"]) == ("cloudwatch", "dashboard", "us-east-1"):
+            everywhere = {**row, "region": ""}
+            yield _product("AmazonCloudWatch", _DASHBOARD, "DashboardsUsageHour-Basic", "Dashboards", everywhere)
 
 
 def _product(code: str, fields: dict[str, str], usage: str, unit: str, row: Mapping[str, str]) -> dict[str, Any]:
-    place = "" if row["region"] == "us-east-1" else f"{row['region'].replace('-', '').upper()}-"
+    place = "" if row["region"] in ("us-east-1", "") else f"{row['region'].replace('-', '').upper()}-"
     attributes = {**fields, "servicecode": code, "regionCode": row["region"], "usagetype": f"{place}{usage}"}
     tier = {"unit": unit, "beginRange": "0", "endRange": "Inf", "pricePerUnit": {"USD": row["usd"]}}
     return {
