@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from aistratus import spending, wire
 from aistratus.core.errors import Absent, Failure, UsageError, error_code
@@ -209,7 +209,7 @@ def _billed(session: Session, now_ms: int, *, ask: bool) -> Billed | None:
     today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
     since, until = today.replace(day=1), today + timedelta(days=1)
     parameters = bills.question(session.settings.env, since, until)
-    answers = _pages(session.cloud.ce.get_cost_and_usage, parameters)
+    answers = bills.asked(session.cloud.ce.get_cost_and_usage, parameters)
     found = bills.answered(answers, since, until, now_ms)
     with suppress(OSError, RuntimeError):  # without a place for it, it is asked again next time
         make_private(path.parent)
@@ -217,13 +217,6 @@ def _billed(session: Session, now_ms: int, *, ask: bool) -> Billed | None:
         part.write_text(json.dumps(found.document()), encoding="utf-8")
         part.replace(path)
     return found
-
-
-def _pages(call: Callable[..., dict[str, Any]], parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    pages = [call(**parameters)]
-    while token := pages[-1].get("NextPageToken"):
-        pages.append(call(**parameters, NextPageToken=token))
-    return pages
 
 
 def _cache(session: Session) -> Path:

@@ -8,12 +8,13 @@ Source: Cost Management user guide, "Analyzing your costs and usage with Cost Ex
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
+from aistratus.core.errors import Failure, error_code
 from aistratus.costs import meter
 from aistratus.costs.meter import NOTHING
 
@@ -84,6 +85,35 @@ def question(env: str, since: date, until: date) -> dict[str, Any]:
         "Filter": {"And": tags},
         "GroupBy": [{"Type": "DIMENSION", "Key": "SERVICE"}],
     }
+
+
+def asked(call: Callable[..., Mapping[str, Any]], parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All pages of Cost Explorer's answer.
+
+    In an account that has never used it AWS refuses even those who may do everything, in the words of a missing
+    permission. Source: aws-samples/aws-cost-explorer-report, issue 15; Cost Explorer API reference,
+    DataUnavailableException.
+
+    Raises:
+        Failure: it isn't switched on, or has no data yet.
+    """
+    pages: list[Mapping[str, Any]] = []
+    more: dict[str, Any] = {}
+    try:
+        while not pages or more:
+            pages.append(call(**parameters, **more))
+            more = {"NextPageToken": token} if (token := pages[-1].get("NextPageToken")) else {}
+    except Exception as error:
+        if "not enabled for cost explorer" in str(error).lower():
+            raise Failure(
+                "Cost Explorer isn't switched on in this account",
+                todo="open it once in the AWS console (Billing, Cost Explorer; in an organisation its management "
+                "account does that); a day later it has data",
+            ) from error
+        if error_code(error) == "DataUnavailableException":
+            raise Failure("Cost Explorer has no data yet", todo="ask again in a day") from error
+        raise
+    return pages
 
 
 def answered(answers: Iterable[Mapping[str, Any]], since: date, until: date, asked_ms: int) -> Billed:

@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
+from aistratus.core.errors import Failure
 from aistratus.costs import billed, meter, price_api, prices
 from aistratus.costs.forecast import forecast
 from aistratus.costs.meter import HOUR_MS, Line, Standing, Tariff
@@ -83,6 +85,28 @@ def test_what_is_billed_is_laid_beside_what_was_metered_and_each_gap_has_its_rea
     assert "without tax" in lines["Tax"].why and "by use" in lines["AmazonSQS"].why
     assert "gives away" in lines["AmazonCloudWatch"].why and "behind" in lines[billed.EC2_OTHER].why
     assert sum(gap.billed for gap in lines.values()) == found.usd == D("1.52")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        ("AccessDeniedException", "User not enabled for cost explorer access", "Cost Explorer isn't switched on"),
+        ("DataUnavailableException", "Data is not available", "Cost Explorer has no data yet"),
+    ],
+)
+def test_an_account_that_never_used_cost_explorer_is_told_so_and_not_of_a_permission(
+    code: str, message: str, told: str
+) -> None:
+    def call(**parameters: Any) -> dict[str, Any]:
+        raise ClientError({"Error": {"Code": code, "Message": message}}, "GetCostAndUsage")
+
+    with pytest.raises(Failure, match=told):
+        billed.asked(call, {})
+
+
+def test_cost_explorer_is_asked_until_there_is_no_further_page() -> None:
+    pages = {None: {"ResultsByTime": [], "NextPageToken": "2"}, "2": {"ResultsByTime": []}}
+    assert billed.asked(lambda **asked: pages[asked.get("NextPageToken")], {}) == list(pages.values())
 
 
 # --- the price list ---------------------------------------------------------------------------------------------------
