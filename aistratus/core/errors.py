@@ -54,6 +54,12 @@ class Stranger(Failure):
     kind = "stranger"
 
 
+class Occupied(Failure):
+    """What somebody else has put into a resource keeps it from being deleted; waiting doesn't help."""
+
+    kind = "occupied"
+
+
 class NeedsReplacement(Failure):
     """A field has drifted that can only change by replacing the resource."""
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from aistratus.core.errors import Failure, Interrupted, NeedsReplacement
+from aistratus.core.errors import Failure, Interrupted, NeedsReplacement, Occupied
 from aistratus.core.graph import Graph, Stack, Walked, reverse, walk
 from aistratus.core.ledger import Ledger
 from aistratus.core.lock import LOCK
@@ -143,7 +143,7 @@ class Run:
             return Outcome(changes, interrupted=True)
         kept = {line.found.id for line in changes if line.action == "retained" and line.found}
         try:
-            swept, left, unlisted = self._sweep(kept)
+            swept, left, unlisted = self._sweep(kept, _occupied(changes))
         except Interrupted:  # nothing is proved then
             return Outcome((*changes, *strays), interrupted=True)
         changes = self._seen_again(changes, left)
@@ -238,8 +238,11 @@ class Run:
 
     # --- sweep --------------------------------------------------------------------------------------------
 
-    def _sweep(self, kept: set[str]) -> tuple[list[Change], list[Found], list[Exception]]:
+    def _sweep(self, kept: set[str], occupied: set[str]) -> tuple[list[Change], list[Found], list[Exception]]:
         """Removes what is ours but wasn't found by key: duplicates, leftovers of an older version of the stack.
+
+        Args:
+            kept, occupied: ids of what is to stay, and of what can't go because of other people's things in it.
 
         Returns:
             what was removed, what is left, and why some kinds couldn't be listed.
@@ -254,7 +257,12 @@ class Run:
             left = [found for found in listed if found.id not in kept]
             if not left:
                 break
-            swept += self._remove_each(left)
+            doomed = [found for found in left if found.id not in occupied]
+            if not doomed:
+                break
+            removed = self._remove_each(doomed)
+            swept += removed
+            occupied = occupied | _occupied(removed)
         else:
             listed, unlisted = inventory(self.aws.fresh())
             left = [found for found in listed if found.id not in kept]
@@ -338,3 +346,8 @@ def _part(graph: Graph, keys: Collection[str]) -> Graph:
 
 def _interrupted(walked: Walked[Any]) -> bool:
     return walked.interrupted or any(isinstance(error, Interrupted) for error in walked.failed.values())
+
+
+def _occupied(changes: Iterable[Change]) -> set[str]:
+    """The ids of what can't be deleted because of other people's things in it."""
+    return {change.found.id for change in changes if change.found and isinstance(change.error, Occupied)}

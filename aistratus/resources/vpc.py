@@ -14,6 +14,7 @@ from aistratus.core.resource import Found, Ref, Resource, reconciles
 from aistratus.core.settle import Wait, settle
 from aistratus.resources.calls import at_once, unless_gone
 from aistratus.resources.ec2 import KNOWN, Described, Listing, drift, repair_tags, tag_specifications, write
+from aistratus.resources.vpc_contents import naming_contents
 
 VPCS = Listing(operation="describe_vpcs", rows="Vpcs[]", id="VpcId", id_filter="vpc-id", arn="vpc")
 SUBNETS = Listing(operation="describe_subnets", rows="Subnets[]", id="SubnetId", id_filter="subnet-id", arn="subnet")
@@ -86,7 +87,8 @@ def owned_vpcs(aws: Cloud) -> list[Found]:
 
 def remove_vpc(aws: Cloud, have: Found) -> None:
     """Removes it; the default security group, network list and main route table, which AWS made, go with it."""
-    VPCS.remove(aws, have, VPC_GONE, EMPTIED, "delete_vpc", VpcId=have.ids["id"])
+    with naming_contents(aws, "vpc-id", have.ids["id"]):
+        VPCS.remove(aws, have, VPC_GONE, EMPTIED, "delete_vpc", VpcId=have.ids["id"])
 
 
 @reconciles(Vpc, find=find_vpc, remove=remove_vpc, owned=owned_vpcs)
@@ -156,7 +158,8 @@ def owned_subnets(aws: Cloud) -> list[Found]:
 
 def remove_subnet(aws: Cloud, have: Found) -> None:
     """Removes it once no network interface is left in it."""
-    SUBNETS.remove(aws, have, SUBNET_GONE, EMPTIED, "delete_subnet", SubnetId=have.ids["id"])
+    with naming_contents(aws, "subnet-id", have.ids["id"]):
+        SUBNETS.remove(aws, have, SUBNET_GONE, EMPTIED, "delete_subnet", SubnetId=have.ids["id"])
 
 
 @reconciles(Subnet, find=find_subnet, remove=remove_subnet, owned=owned_subnets)

@@ -12,7 +12,7 @@ from aistratus.core.graph import Stack
 from aistratus.core.ledger import Ledger
 from aistratus.core.plan import Plan, plan, survey
 from aistratus.core.resource import Resource, reconciler
-from aistratus.core.settle import RealClock
+from aistratus.core.settle import Clock, RealClock
 from aistratus.resources.parameters import SsmStore
 from aistratus.trace import Meter
 
@@ -23,11 +23,11 @@ Perturb = Callable[[Cloud, Any], object]
 """Changes one field of a found resource outside the product, with plain boto3 calls."""
 
 
-def cloud(endpoint: str, *, env: str, meter: Meter | None = None) -> Cloud:
+def cloud(endpoint: str, *, env: str, meter: Meter | None = None, clock: Clock | None = None) -> Cloud:
     """An env by name; a `meter` counts its calls."""
     access = Access(REGION, endpoint=endpoint, access_key="testing", secret_key="testing")
     identity = Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/test", REGION)
-    return Cloud(env=env, identity=identity, clients=Clients(access, meter or Meter()), clock=RealClock())
+    return Cloud(env=env, identity=identity, clients=Clients(access, meter or Meter()), clock=clock or RealClock())
 
 
 def key_of(resources: Iterable[Resource], kind: type) -> str:

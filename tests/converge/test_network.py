@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from converge_engine import Engine, key_of
+from converge_engine import Engine, cloud, key_of
 from lost_answers import lose_answers
 from perturb_network import ELSEWHERE, PERTURB
 
 from aistratus.cloud import Cloud
-from aistratus.core.errors import Failure, Stranger
+from aistratus.core.errors import Failure, Occupied, Stranger
 from aistratus.core.resource import Ref, Resource, reconciler
+from aistratus.core.settle import RealClock
 from aistratus.resources.network import (
     EVERYTHING_OUT,
     GatewayEndpoint,
@@ -246,6 +247,44 @@ def test_removing_what_is_gone_already_is_fine(engine: Engine, key: str) -> None
     assert found is not None
     engine.down(*stack())
     reconciler(network()[key]).remove(engine.aws.fresh(), found)
+
+
+class Hurried(RealClock):
+    """A clock on which a wait's cap passes with its first pause."""
+
+    passed = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.passed
+
+    def wait(self, seconds: float) -> None:
+        self.passed += 3600
+
+
+@pytest.mark.parametrize("within", ["vpc", "private"])
+def test_what_others_have_put_into_the_network_is_named_where_it_keeps_down_from_ending(
+    endpoint: str, aws: Cloud, engine: Engine, within: str
+) -> None:
+    engine.up(*stack())
+    there = ids(engine)
+    group = aws.ec2.create_security_group(
+        GroupName="GuardDutyManagedSecurityGroup", Description="by another service", VpcId=there["vpc"]
+    )["GroupId"]
+    held = f"security group {group} (GuardDutyManagedSecurityGroup)"
+    interface = None
+    if within == "private":
+        made = aws.ec2.create_network_interface(SubnetId=there["private"], Description="an endpoint's", Groups=[group])
+        interface = made["NetworkInterface"]["NetworkInterfaceId"]
+        held = f"network interface {interface} (an endpoint's)"
+    hurried = cloud(endpoint, env=aws.env, clock=Hurried())
+    outcome = Engine(hurried, engine.meter).down(*stack())
+    [error] = [change.error for change in outcome.changes if change.found and change.found.id == there[within]]
+    assert isinstance(error, Occupied)
+    assert error.what == f"{there[within]} can't be deleted while it contains what isn't this env's: {held}"
+    if interface:
+        aws.ec2.delete_network_interface(NetworkInterfaceId=interface)
+    aws.ec2.delete_security_group(GroupId=group)
+    assert engine.down(*stack()).ok
 
 
 def test_a_second_vpc_with_our_key_is_told_and_swept(aws: Cloud, engine: Engine) -> None:
