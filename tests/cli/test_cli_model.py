@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cli_parts import ROOT, Person, client
 from conftest import Built
 from documents import MODEL_ADDED, MODEL_CHOSEN, MODEL_REMOVED, MODELS
 
+from aistratus import wire
 from aistratus.core.errors import Failure, UsageError
 from aistratus.node.models import Stored, answers, fitting, require_room, the_one
 from aistratus.node.room import own_size, require_own, require_volume
@@ -123,6 +125,12 @@ def test_a_model_that_the_volume_has_no_room_for_is_refused_with_what_to_set(bui
     said = r"of its 20 GiB the system takes 7 and other models 0\.6; set node\.volume_gib = 21 and run `aistratus up`"
     with pytest.raises(Failure, match=said):
         require_volume("wide", 13 << 30, 20, beside=TINYLLAMA_BYTES)
+    described = {"sha256": "e" * 64, "name": "vast", "size": 14 << 30, "needed": 1, "context_tokens": 1, "added": 0}
+    place = {"Bucket": _bucket(built), "Key": f"{wire.MODELS}{'e' * 64}.json"}
+    client(built.endpoint, "s3").put_object(**place, Body=json.dumps(described).encode())
+    used = built.person.run("model", "use", "vast")
+    assert (used.code, "vast, which has 14.0 GiB" in used.words, "node.volume_gib = 2" in used.words) == (1, True, True)
+    client(built.endpoint, "s3").delete_object(**place)
     with (tmp_path / "wide.gguf").open("wb") as file:
         file.write(b"GGUF")
         file.truncate(14 << 30)  # without a byte of its own on this disk

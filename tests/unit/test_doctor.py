@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aistratus.core.errors import Failure
-from aistratus.doctor import check_clock, check_region, preflight
+from aistratus.doctor import check_clock, check_model, check_region, preflight
+from aistratus.settings import ModelSettings, Settings
 
 
 def answer(off_s: float) -> dict[str, Any]:
@@ -23,6 +25,13 @@ def answer(off_s: float) -> dict[str, Any]:
 )
 def test_a_wrong_clock_is_found(off_s: float, state: str) -> None:
     assert check_clock(answer(off_s)).state == state
+
+
+def test_a_model_that_the_volume_has_no_room_for_is_found_before_up_is(tmp_path: Path) -> None:
+    with (tmp_path / "wide.gguf").open("wb") as file:
+        file.truncate(14 << 30)  # without a byte of its own on this disk
+    found = check_model(Settings(model=ModelSettings(path=tmp_path / "wide.gguf")))
+    assert (found.state, found.todo[:24]) == ("fail", "set node.volume_gib = 21")
 
 
 def test_an_answer_without_a_time_is_no_proof_of_a_wrong_clock() -> None:
