@@ -82,7 +82,7 @@ class NetworkSettings(Section):
 
     enable_nat_gw: bool = Field(
         default=False,
-        description="a new node stands in a private subnet, behind a NAT gateway that is paid for by the hour",
+        description="a new node is placed in a private subnet, behind a NAT gateway, which is billed by the hour",
     )
 
 
@@ -201,7 +201,7 @@ class NodeSettings(Section):
     cpu_type: str = Field(
         default="t3.small",
         pattern=r"^[a-z0-9-]+\.[a-z0-9]+$",
-        description="EC2 type of a new node; one that is there keeps its own",
+        description="EC2 type of a new node; an existing node keeps its own",
     )
     gpu_types: tuple[GpuType, ...] = Field(
         default=("g4dn.xlarge", "g5.xlarge", "g6.xlarge"),
@@ -259,7 +259,7 @@ class NodeSettings(Section):
         except ValueError:
             raise ValueError("it has to be an IPv4 address, as 203.0.113.7") from None
         if network.prefixlen != 32:
-            raise ValueError("it opens one address only: leave out what stands behind the slash, or make it /32")
+            raise ValueError("it opens one address only: leave out the slash and what follows it, or make it /32")
         return str(network)
 
     @model_validator(mode="after")
@@ -283,7 +283,7 @@ class BudgetSettings(Section):
     """What a month may cost. AWS counts in US dollars, without tax, up to half a day late."""
 
     limit_eur: float = Field(
-        default=20, ge=0.1, le=100_000, description="EUR a month; the operator is told at 50, 80 and 100 % of it"
+        default=20, ge=0.1, le=100_000, description="EUR a month; the operator is notified at 50, 80 and 100 % of it"
     )
     kill_eur: float = Field(
         default=21,
@@ -298,7 +298,7 @@ class BudgetSettings(Section):
     @model_validator(mode="after")
     def _told_before_it_is_stopped(self) -> BudgetSettings:
         if self.kill_eur < self.limit_eur:
-            raise ValueError("kill_eur must not be below limit_eur, or machines would stop before anybody is told why")
+            raise ValueError("kill_eur must not be below limit_eur, or machines would stop before anybody is notified")
         return self
 
     @property
@@ -345,7 +345,9 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _hash_belongs_to_url(self) -> ModelSettings:
         if self.url != TINYLLAMA_URL and self.sha256 == TINYLLAMA_SHA256:
-            raise ValueError("another url needs its own sha256 beside it, or the node couldn't tell a damaged file")
+            raise ValueError(
+                "another url needs its own sha256 beside it, or the node couldn't recognise a damaged file"
+            )
         return self
 
 
@@ -367,12 +369,12 @@ class DeliverySettings(Section):
     branch: str = Field(
         default="main",
         pattern=r"^[A-Za-z0-9._][A-Za-z0-9._/-]{0,243}$",
-        description="branch that is built when nobody names a commit",
+        description="branch that is built unless a commit is named",
     )
     connection_arn: str | None = Field(
         default=None,
         pattern=r"^arn:aws[a-z-]*:(codeconnections|codestar-connections):[a-z0-9-]+:\d{12}:connection/[A-Za-z0-9-]+$",
-        description="ARN of a connection to GitHub that is there already; else one is made, and waits for a click",
+        description="ARN of an existing connection to GitHub; else one is created, and waits for a click",
         examples=["arn:aws:codeconnections:eu-central-1:123456789012:connection/0a1b2c3d"],
     )
     keep_images: int = Field(default=5, ge=1, le=1000, description="builder images that are kept; ECR bills each GiB")

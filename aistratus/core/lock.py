@@ -124,7 +124,7 @@ class Lock:
             held = self._ledger.store.get([self._name]).get(self._name)
             holder = _holder(held.value) if held else None
             if held is None:
-                return "the lock of this env was taken away, and nobody has it now"
+                return "the lock of this env was removed, and no command holds it now"
             if holder is None:
                 return "the lock of this env was overwritten, and holds no readable owner now"
             if holder.nonce != self._me.nonce:

@@ -222,7 +222,7 @@ class SshTransport:
             raise Unreachable(
                 f"the node {self._instance} doesn't take this machine's key ({self._key}) for {self._user}: it was "
                 "made with the key of another machine, or of another user",
-                todo="bring that key here, use `--transport ssm`, or have `aistratus up --replace` make the node anew",
+                todo="bring that key here, use `--transport ssm`, or have `aistratus up --replace` recreate the node",
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
             connection.close()

@@ -251,7 +251,7 @@ tail -c "+$((at + 1))" "$f" 2>/dev/null | head -c {CHUNK} | base64"""
                     return self._done(identity, invocation, within)
                 if clock.now() > deadline:
                     self._cancel(identity)
-                    raise TookTooLong("the node hasn't told how the command ended, long after its time was over")
+                    raise TookTooLong("the node hasn't reported how the command ended, long after its time limit")
                 clock.wait(next(pauses))
         except (Interrupted, KeyboardInterrupt):
             self._cancel(identity)

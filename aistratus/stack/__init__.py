@@ -77,8 +77,10 @@ STAYS_PUBLIC = (
     "the node stays in the public subnet, where the NAT gateway is of no use to it; `aistratus up --replace` "
     "recreates it behind the gateway"
 )
-WILL_BE_CUT_OFF = "the node stands in a private subnet and will have no way out; `up --replace` recreates it elsewhere"
-CUT_OFF = "the node stands in a private subnet without a way out; `aistratus up --replace` recreates it elsewhere"
+WILL_BE_CUT_OFF = (
+    "the node is in a private subnet and will have no internet access; `up --replace` recreates it elsewhere"
+)
+CUT_OFF = "the node is in a private subnet without internet access; `aistratus up --replace` recreates it elsewhere"
 
 
 def describe(settings: Settings, names: Names, shipped: Shipped) -> Stack:

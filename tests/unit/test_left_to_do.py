@@ -32,7 +32,8 @@ def test_whose_budget_is_new_is_told_once_that_tags_must_be_activated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gateway", "told"), [(False, "without a way out; `aistratus up --replace`"), (True, "will have no way out")]
+    ("gateway", "told"),
+    [(False, "without internet access; `aistratus up --replace`"), (True, "will have no internet access")],
 )
 def test_a_node_without_a_way_out_is_told_of_though_nothing_differs(gateway: bool, told: str) -> None:
     stack = described(load(environ={}, flags={"env": "dev", "region": "eu-central-1"}))

@@ -108,7 +108,7 @@ def test_who_lost_it_is_told_who_has_it_and_leaves_it_alone(store: Broken, time:
 @pytest.mark.parametrize(
     ("meanwhile", "told"),
     [
-        (lambda store: store.delete([LOCK]), "was taken away, and nobody has it now"),
+        (lambda store: store.delete([LOCK]), "was removed, and no command holds it now"),
         (lambda store: store.overwrite(LOCK, "rubbish"), "holds no readable owner now"),
     ],
 )
