@@ -18,7 +18,8 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-from router_function import lambda_runtime, unpacked_router
+from router_front import Front, front_of
+from router_function import Function, lambda_runtime, unpacked_router
 
 from aistratus import wire
 
@@ -53,6 +54,28 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lambda_runtime(tmp_path_factory.mktemp("runtime"))
+
+
+@pytest.fixture(scope="module")
+def front(moto: str) -> Iterator[Front]:
+    with front_of(moto) as made:
+        yield made
+
+
+@pytest.fixture
+def function(stack: Stack, front: Front, code: Path, runtime: Path) -> Iterator[Function]:
+    """The router behind `front`, for the test's own `stack`."""
+    front.operations.clear()
+    front.faults.clear()
+    made = Function(code, runtime, stack.variables(front.url))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def alice(stack: Stack) -> str:
+    """A user's token."""
+    return stack.user("alice")
 
 
 # --- what the function works with ---------------------------------------------------------------------

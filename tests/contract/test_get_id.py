@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from router_front import Front, denied, front_of
-from router_stack import Stack, client_of, moto
+from router_front import Front, denied
+from router_stack import Stack, client_of, front, moto
 
 from aistratus.router.aws import Aws, AwsError
 from aistratus.router.clock import Clock
@@ -17,12 +17,6 @@ from aistratus.router.connections import Connections
 from aistratus.router.registry import Registry
 
 PREFIX = "/tinyllama/registry"
-
-
-@pytest.fixture(scope="module")
-def front(moto: str) -> Iterator[Front]:
-    with front_of(moto) as made:
-        yield made
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from router_front import Fault, Front, answer_lost, denied, failing, front_of, reset, throttled
+from router_front import Fault, Front, answer_lost, denied, failing, reset, throttled
 from router_function import Function, event
-from router_stack import Stack, code, moto, runtime
+from router_stack import Stack, alice, code, front, function, moto, runtime
 
 from aistratus import wire
 
@@ -20,26 +19,6 @@ def stack(moto: str) -> Stack:
     made = Stack.create(moto)
     made.beat()
     return made
-
-
-@pytest.fixture
-def alice(stack: Stack) -> str:
-    return stack.user("alice")
-
-
-@pytest.fixture(scope="module")
-def front(moto: str) -> Iterator[Front]:
-    with front_of(moto) as made:
-        yield made
-
-
-@pytest.fixture
-def function(stack: Stack, front: Front, code: Path, runtime: Path) -> Iterator[Function]:
-    front.operations.clear()
-    front.faults.clear()
-    made = Function(code, runtime, stack.variables(front.url))
-    yield made
-    made.close()
 
 
 CALLS = ("UpdateItem", "GetItem", "PutItem", "SendMessage")

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from router_front import Fault, Front, denied, failing, front_of
 from router_function import Function, Result, event
 from router_signer import Signer, claims_of
-from router_stack import Stack, code, moto, runtime
+from router_stack import Stack, code, function, moto, runtime
 
 from aistratus import wire
 
@@ -38,15 +38,6 @@ def front(moto: str, pool_key: Signer) -> Iterator[Front]:
     with front_of(moto) as made:
         made.keys = [pool_key.public_jwk]
         yield made
-
-
-@pytest.fixture
-def function(stack: Stack, front: Front, code: Path, runtime: Path) -> Iterator[Function]:
-    front.operations.clear()
-    front.faults.clear()
-    made = Function(code, runtime, stack.variables(front.url))
-    yield made
-    made.close()
 
 
 @pytest.fixture

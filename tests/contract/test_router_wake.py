@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from router_front import Front, denied, front_of, reset
+from router_front import Front, denied, reset
 from router_function import Function, Result, event
-from router_stack import Stack, code, moto, runtime
+from router_stack import Stack, alice, code, front, function, moto, runtime
 
 from aistratus import wire
 
@@ -20,26 +19,6 @@ from aistratus import wire
 @pytest.fixture
 def stack(moto: str) -> Stack:
     return Stack.create(moto)
-
-
-@pytest.fixture
-def alice(stack: Stack) -> str:
-    return stack.user("alice")
-
-
-@pytest.fixture(scope="module")
-def front(moto: str) -> Iterator[Front]:
-    with front_of(moto) as made:
-        yield made
-
-
-@pytest.fixture
-def function(stack: Stack, front: Front, code: Path, runtime: Path) -> Iterator[Function]:
-    front.operations.clear()
-    front.faults.clear()
-    made = Function(code, runtime, stack.variables(front.url))
-    yield made
-    made.close()
 
 
 def state(stack: Stack, instance: str) -> str:

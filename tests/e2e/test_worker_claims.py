@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
-from worker_rig import Rig, await_value, rigs, start_server
+from worker_rig import Rig, await_value, rigs
 
 from aistratus import wire
 from aistratus.local.faults import FaultyFront, Lost
@@ -19,13 +19,6 @@ from aistratus.worker.jobs import FAILED, JobLost, Jobs
 from aistratus.worker.jobs import Lost as Why
 
 STORY = "the quick brown fox jumps over the lazy dog " * 6
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server, address = start_server()
-    yield address
-    server.stop()
 
 
 @pytest.fixture

@@ -11,24 +11,16 @@ from pathlib import Path
 import psutil
 import pytest
 from worker_model import write_model
-from worker_rig import Line, Rig, await_value, rigs, start_server
+from worker_rig import Line, Rig, await_value, rigs
 
 from aistratus import wire
 
 STORY = "the quick brown fox jumps over the lazy dog " * 6
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server, address = start_server()
-    yield address
-    server.stop()
-
-
 @pytest.fixture
 def rig(endpoint: str, tmp_path: Path) -> Iterator[Rig]:
-    rig_of_test = rigs(endpoint, tmp_path)
-    for rig in rig_of_test:
+    for rig in rigs(endpoint, tmp_path):
         rig.settings = {"WORKER_ENGINE": "echo", "WORKER_ECHO_DELAY_MS": "5"}
         yield rig
 

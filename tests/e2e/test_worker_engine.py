@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from worker_model import write_model
-from worker_rig import DEMO, Rig, await_value, rigs, start_server
+from worker_rig import DEMO, Rig, await_value
 
 from aistratus import wire
 from aistratus.models import DEMO as CARD
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server, address = start_server()
-    yield address
-    server.stop()
-
-
-@pytest.fixture
-def rig(endpoint: str, tmp_path: Path) -> Iterator[Rig]:
-    yield from rigs(endpoint, tmp_path)
 
 
 def test_any_text_gets_a_reply_or_a_sentence_and_never_kills_the_model(rig: Rig) -> None:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from worker_model import write_model
-from worker_rig import DEMO, Rig, await_value, rigs, start_server
+from worker_rig import DEMO, Rig, await_value
 
 from aistratus import wire
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server, address = start_server()
-    yield address
-    server.stop()
-
-
-@pytest.fixture
-def rig(endpoint: str, tmp_path: Path) -> Iterator[Rig]:
-    yield from rigs(endpoint, tmp_path)
-
 
 BUCKET = "models-of-the-test"
 

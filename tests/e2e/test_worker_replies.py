@@ -4,25 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-from worker_rig import Rig, await_value, rigs, start_server
+from worker_rig import Rig, await_value
 
 from aistratus import wire
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server, address = start_server()
-    yield address
-    server.stop()
-
-
-@pytest.fixture
-def rig(endpoint: str, tmp_path: Path) -> Iterator[Rig]:
-    yield from rigs(endpoint, tmp_path)
 
 
 def test_a_reply_arrives_complete_with_usage_and_timings_and_its_message_is_deleted(rig: Rig) -> None:

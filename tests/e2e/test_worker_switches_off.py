@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-from worker_rig import CAP_S, Line, Rig, await_value, rigs, start_server
+from worker_rig import CAP_S, Line, Rig, await_value
 
 from aistratus import wire
 
 BRIEF = {"WORKER_ENGINE": "echo", "WORKER_IDLE_SECONDS": "2", "WORKER_LAST_LOOK_SECONDS": "3"}
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server, address = start_server()
-    yield address
-    server.stop()
-
-
-@pytest.fixture
-def rig(endpoint: str, tmp_path: Path) -> Iterator[Rig]:
-    yield from rigs(endpoint, tmp_path)
 
 
 def test_a_job_in_the_last_moment_is_answered_and_then_the_machine_goes_off(rig: Rig) -> None:
