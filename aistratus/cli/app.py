@@ -147,7 +147,7 @@ app.add_typer(local.app, name="local", rich_help_panel=MACHINE)
 
 
 def main() -> None:
-    """Entry point: runs the command line and turns what goes wrong into one sentence and an exit code."""
+    """Entry point: runs the command line, and turns errors into one sentence and an exit code."""
     arguments = in_order(sys.argv[1:])
     try:
         code = _run(arguments)
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """The command, and what went wrong told; gives the exit code.
+    """Runs the command, reports an error, and returns the exit code.
 
     Raises:
         OSError: what is told can't be written; `BrokenPipeError` if because nobody reads it.
@@ -197,7 +197,7 @@ def _say_no_more(*streams: TextIO) -> None:
 
 
 def tell(error: Exception, arguments: list[str]) -> int:
-    """Prints the error for people, and as JSON where JSON was asked for; gives the exit code."""
+    """Prints the error, as JSON with `-o json`, and returns the exit code."""
     sys.stdout.flush()  # if even this can't be written, there is nothing else to tell
     if (usage := getattr(error, "format_message", None)) is not None:
         if not usage():

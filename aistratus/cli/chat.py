@@ -153,7 +153,7 @@ def _speak_utf8() -> None:
 
 
 def _refuse_early(prompt: str, chosen: dict[str, Any]) -> None:
-    """What can't be asked is told before anything is looked for."""
+    """Refuses an invalid question before anything else is done."""
     from pydantic import ValidationError
 
     from aistratus.cli.chat_words import cannot_ask

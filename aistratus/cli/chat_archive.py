@@ -222,7 +222,7 @@ def _put(text: str) -> None:
 
 @contextmanager
 def _archive(options: Options) -> Iterator[tuple[str, Archive]]:
-    """The env's name and its conversations; what can't be read is told in a sentence."""
+    """The env's name and its conversations. An unreadable archive becomes a `Failure`."""
     from aistratus.cli.chat_line import archive_of
     from aistratus.client.conversations import ConversationsUnusable
 

@@ -90,7 +90,7 @@ def archive_of(env: str) -> Archive:
 
 
 def told_archive(env: str) -> tuple[Archive, str]:
-    """The same for one who wants to talk: where nothing can be kept they talk all the same, and are told."""
+    """The same for a conversation, which is possible without an archive, with a warning."""
     from aistratus.client.conversations import Archive, ConversationsUnusable
 
     try:

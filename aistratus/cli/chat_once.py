@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 120.0
 LONGEST_WAIT_S = 61.0
-"""Seconds. Whoever has asked too much may go on with the next minute; a script waits for that, too."""
+"""Seconds. A user over the rate limit may continue in the next minute; a script waits for that, too."""
 TOLD_FROM_S = 2.0
 
 STOPPED_OUTSIDE = "the job was cancelled"
@@ -253,6 +253,6 @@ def demo_label(model: str) -> str:
 
 
 def left_out(exchanges: int, window_tokens: int) -> str:
-    """Told once: the model doesn't see the whole conversation any more."""
+    """Shown once: the model doesn't see the whole conversation any more."""
     many = "the oldest exchange doesn't" if exchanges == 1 else f"the {exchanges} oldest exchanges don't"
     return f"{many} fit into the model's window of {window_tokens} tokens any more: it no longer knows of them"

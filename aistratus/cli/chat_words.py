@@ -27,7 +27,7 @@ def job_failed(reason: str, request_id: str) -> Failure:
 
 
 def passing(error: ClientError) -> str:
-    """What stands in the way for a moment only, in a few words."""
+    """A transient error, in a few words."""
     if isinstance(error, ApiUnreachable):
         return "no connection"
     if isinstance(error, ApiError) and error.status == HTTPStatus.TOO_MANY_REQUESTS:

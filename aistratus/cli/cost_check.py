@@ -28,7 +28,7 @@ WARNING: Final = Decimal("0.8")
 """Of the limit, as the budget's mails."""
 FINE, WARNED, OVER = 0, 3, 4
 LOOKED_MS: Final = 600_000
-"""The guard looks every four minutes; when its last look is older than this, EC2 is asked."""
+"""The guard meters every four minutes; when its last result is older than this, EC2 is asked."""
 TRIES, PAUSE_S = 3, 0.5
 
 
@@ -39,7 +39,7 @@ class Unknown(Failure):
 
 
 def check(options: Options, limit_eur: Decimal | None, *, kill: bool) -> int:
-    """Prints the line; gives the exit code: 0, 3 over 80 % of the limit, 4 over it.
+    """Prints the line and returns the exit code: 0, 3 over 80 % of the limit, 4 over it.
 
     Args:
         limit_eur: EUR a month; `None`: `budget.limit_eur`.
@@ -192,7 +192,7 @@ def _nowhere(settings: Settings, now_ms: int) -> _Found:
 
 
 def _stop(options: Options) -> list[str]:
-    """Stops all machines of the env, and keeps prompts from waking the node; gives what was stopped.
+    """Stops all machines of the env, keeps prompts from waking the node, and returns what was stopped.
 
     Raises:
         Failure: not all of it could be done; what could be is done.

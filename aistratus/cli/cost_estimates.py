@@ -32,7 +32,7 @@ def region_of(options: Options) -> str:
 
 
 def idle(options: Options, currency: Currency) -> None:
-    """What the declared stack costs in a month in which the node is stopped and nobody talks."""
+    """The declared stack's cost in an idle month, in which the node is stopped and no prompt comes."""
     settings, region = options.load(), region_of(options)
     stack, quoted = described(settings), quotes(settings, region)
     rate = quoted.rate.usd_per_eur if currency == "EUR" else Decimal(1)

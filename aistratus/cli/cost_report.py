@@ -76,12 +76,12 @@ class Report:
 
     @property
     def assumed(self) -> int:
-        """How many spans end with the last sign of life, because nobody recorded a stop."""
+        """The number of spans that end with the last `seen`, because no stop was recorded."""
         return sum(span.assumed and span.end_ms > self.begin_ms for span in self.records.spans)
 
 
 def gather(session: Session, *, since: date | None, currency: Currency, ask: bool) -> Report:
-    """Reads the record, looks at what runs now, and counts.
+    """Reads the record and what runs now, and computes the costs.
 
     Args:
         since: a day of this machine's time zone; `None`: the UTC month.

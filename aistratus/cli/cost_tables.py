@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAME, BAR, LEAST_BAR, DAY = 36, 40, 10, 28
 """Characters: of a line's name; of the longest bar, also in the narrowest terminal; of what stands before a bar."""
 LEAST = Decimal("0.0001")
-"""Below it nothing is told exactly."""
+"""Smaller amounts are shown as less than this."""
 
 
 def amount(report: Report, usd: Decimal) -> str:

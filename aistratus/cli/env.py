@@ -96,7 +96,7 @@ def _ids(options: Options) -> tuple[str, dict[str, dict[str, str]]]:
 
 
 UNSET = "TINYLLAMA_UNSET"
-"""A variable that nobody sets."""
+"""Stands for a variable that isn't set."""
 
 
 def dotenv(name: str, value: str) -> str:

@@ -121,12 +121,12 @@ def _state(planned: Plan, node: dict[str, Any], queue: dict[str, Any]) -> str:
 
 
 def waits_for_a_person(found: Found) -> bool:
-    """Is it as it should be until a person has done their part?"""
+    """Whether it is as it should be until a person has done their part."""
     return found.health in WAITING and bool(found.todo)
 
 
 def worker_state(session: Session) -> dict[str, Any]:
-    """The worker's heartbeat item, with `age_s` and `fresh` added; empty where there is none."""
+    """The worker's heartbeat item, with `age_s` and `fresh` added; empty if there is none."""
     from botocore.exceptions import ClientError
 
     try:

@@ -34,7 +34,7 @@ def hidden_line(what: str) -> str:
 
 
 def new_password(what: str) -> str:
-    """The same for something that is set with it: at a terminal, where nobody sees a slip, it is typed twice."""
+    """The same for a new value: at a terminal, where typing errors aren't seen, it is typed twice."""
     while True:
         value = hidden_line(what)
         if not sys.stdin.isatty() or hidden_line("The same once more") == value:

@@ -198,7 +198,7 @@ def remove(
 
 
 def _room(session: Session, console: Console, types: tuple[str, ...]) -> dict[str, int]:
-    """MiB for a model on each type that the region has; those that it lacks are told."""
+    """Memory (MiB) for a model on each instance type of the region; missing types are reported."""
     from aistratus.node import models
 
     room = models.memory(session.cloud, types)
@@ -242,7 +242,7 @@ def _is_url(source: str) -> bool:
 
 @contextmanager
 def _file(source: str, console: Console, check_room: Callable[[int], None]) -> Iterator[Path]:
-    """The file itself, or what an address gives, for as long as it is needed.
+    """The file itself, or a download of the address, which is deleted afterwards.
 
     Args:
         check_room: hears how many bytes are about to be fetched, where that is told, and may refuse them.

@@ -159,7 +159,7 @@ def idle(
 
 
 def _limit_of(word: str) -> int:
-    """Minutes, as somebody has typed them.
+    """Parses minutes.
 
     Raises:
         UsageError: it is no number that is allowed.
@@ -224,7 +224,7 @@ def status(context: typer.Context) -> None:
 
 
 def _told(session: Session, instance: Described) -> dict[str, Any]:
-    """What programs are told of the node; printed if a program asks."""
+    """The node's JSON document, printed with `-o json`."""
     from aistratus.cli import show
     from aistratus.cli.env_state import describe_node
     from aistratus.resources.instance_listing import state_of

@@ -36,7 +36,7 @@ WORKER_READY: Final = Wait(what="the worker is ready", within=900, first=0.2, lo
 """Checking and loading a model of some GB from a new volume takes minutes."""
 
 COMMAND_WITHIN_S: Final = 86_400.0
-"""A day: whoever types a command sees to its end."""
+"""A day: the user who types a command ends it."""
 
 QUESTION: Final = "Are you there?"
 ANSWER_TOKENS: Final = 16
@@ -169,7 +169,7 @@ def logs(
 
 
 def _running(session: Session) -> Described:
-    """The node; what its state forbids is told by whoever wants to reach it."""
+    """The node; its transport refuses it in the wrong state."""
     from aistratus.node import lifecycle
 
     return lifecycle.look(session.cloud)

@@ -38,7 +38,7 @@ def require_terminal() -> None:
 
 
 def interact(ssh: SshTransport) -> int:
-    """A shell until it ends, in the terminal that `require_terminal` has seen; gives its exit status."""
+    """Runs a shell in the terminal that `require_terminal` has checked, and returns its exit status."""
     columns, rows = shutil.get_terminal_size()
     channel = ssh.shell(os.environ.get("TERM", "xterm"), columns, rows)
     with _raw(), _resized(channel):
@@ -66,7 +66,7 @@ def _carry(channel: paramiko.Channel) -> None:
 
 @contextlib.contextmanager
 def _raw() -> Iterator[None]:
-    """Every key goes to the other side, Ctrl-C too."""
+    """Sends every key to the node, including Ctrl-C."""
     import termios
     import tty
 

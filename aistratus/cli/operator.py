@@ -45,13 +45,13 @@ class Door:
 
     @property
     def username(self) -> str:
-        """Who knocks: whoever signed in, else the operator."""
+        """The user of the API: the one who signed in with `login`, else the operator."""
         tokens = self.signed_in.kept()
         return str(claims(tokens.access).get("username", "")) if tokens else self.operator
 
     @property
     def place(self) -> Place:
-        """What somebody without AWS credentials has to know."""
+        """What a user without AWS credentials needs to know."""
         return Place(
             env=self.env,
             api=self.url,
@@ -62,7 +62,7 @@ class Door:
 
 
 def token_store(client: str) -> TokenStore:
-    """By client id: an env that was built anew has another one, and the old one's tokens are worthless."""
+    """By client id: a rebuilt env has another one, for which old tokens are invalid."""
     return TokenStore(platformdirs.user_state_path("aistratus") / "tokens" / client, keychain())
 
 
@@ -136,7 +136,7 @@ def _set_password(cognito: Any, pool: str, username: str, password: str) -> None
 
 @dataclass(frozen=True)
 class OperatorSignIn:
-    """Signs in; sets the recorded password first if Cognito never got it (whoever made it died between the two).
+    """Signs in; sets the recorded password first if Cognito doesn't have it yet (a command died between the two).
 
     Raises:
         Absent: pool, client or user are gone, though the ledger still has their ids (a `down` was interrupted).

@@ -42,7 +42,7 @@ class Embedded:
     access: Callable[[Settings, bool], Access | None]
     """How to reach the env's cloud (started if asked for); `None` if it isn't running, so that nothing can be there."""
     ended: Callable[[Settings], bool]
-    """Ends the env's cloud after `down`, if it has one of its own; tells whether it did."""
+    """Ends the env's cloud after `down`, if it has one of its own; returns whether it did."""
     keeps_tokens: Callable[[Settings], str]
     """Why no token of this env may be printed; empty where nothing but this machine believes it."""
     mailbox: Callable[[Settings], Path | None]
@@ -92,7 +92,7 @@ class Group(TyperGroup):
 
 
 def truthy(name: str) -> bool:
-    """Is this environment variable switched on?"""
+    """Whether this environment variable is switched on."""
     return os.environ.get(name, "").lower() in {"1", "true", "yes", "on"}
 
 

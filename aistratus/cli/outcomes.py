@@ -43,7 +43,7 @@ def show_plan(session: Session, stack: Stack, planned: Plan, begun: float) -> No
 
 
 def show_removals(session: Session, doomed: list[Change], begun: float) -> None:
-    """What `down --plan` shows: each thing that goes with its price, and what that saves."""
+    """The output of `down --plan`: each resource that is removed with its price, and the savings."""
     from aistratus.cli import show
 
     options = session.options
@@ -56,7 +56,7 @@ def show_removals(session: Session, doomed: list[Change], begun: float) -> None:
 
 
 def end_of_plan(looked: Survey, *, empty: bool) -> Failure | typer.Exit:
-    """How a command ends that only shows the plan: with the first thing that couldn't be looked at, if there is one."""
+    """Ends a command that only shows the plan: with the first resource that couldn't be read, if there is one."""
     from aistratus.explain import explain
 
     if looked.failed:
@@ -67,7 +67,7 @@ def end_of_plan(looked: Survey, *, empty: bool) -> Failure | typer.Exit:
 
 
 def draw_stack(options: Options, form: Literal["mermaid", "dot", "svg"]) -> None:
-    """Draws the declared stack, for which nobody has to be asked."""
+    """Draws the declared stack, without any call."""
     from aistratus.cli import show
     from aistratus.cli.session import described
     from aistratus.pictures import draw
@@ -146,9 +146,9 @@ def there_after(outcome: Outcome) -> dict[str, Found]:
 
 
 def tell_of_the_way_out(session: Session, planned: Plan, console: Console) -> bool:
-    """Says before anything is done if the node stands where it has no way out, or where one is paid for in vain.
+    """Warns before any change if the node has no internet access, or doesn't use a NAT gateway that costs money.
 
-    Nothing is said of a node that is to be made anew. Gives whether it has, or will have, no way out.
+    A node that is to be replaced isn't mentioned. Returns whether it has, or will have, no internet access.
     """
     from aistratus.stack import CUT_OFF, STAYS_PUBLIC, WILL_BE_CUT_OFF, cut_off, stays_public
 
@@ -164,7 +164,7 @@ def tell_of_the_way_out(session: Session, planned: Plan, console: Console) -> bo
 
 
 def left_to_do(changes: Iterable[Change], *, account_changes: bool) -> list[str]:
-    """What only a person can do and no resource tells by itself, a sentence each.
+    """What only a person can do and no resource's health says, one sentence each.
 
     Args:
         account_changes: the env lives in an AWS account, where things cost money.
@@ -202,7 +202,7 @@ def conclude_down(session: Session, outcome: Outcome, seconds: float) -> None:
 
 
 def not_gone(session: Session, outcome: Outcome) -> Failure:
-    """Shows what `down` couldn't remove, and gives its failure."""
+    """Shows what `down` couldn't remove, and returns its failure."""
     from aistratus.cli import show
     from aistratus.explain import explain
 

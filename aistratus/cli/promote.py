@@ -29,7 +29,7 @@ Way = tuple[str, ...]
 
 ID_NAME = re.compile(r"(^|_)(id|ids|arn|arns|profile)$")
 ID_VALUE = re.compile(r"arn:aws[a-z-]*:|[a-z]{1,12}-[0-9a-f]{8}([0-9a-f]{9})?$")
-"""An ARN, or an id as EC2 gives them (`vpc-0123456789abcdef0`)."""
+"""An ARN, or an id of EC2 (`vpc-0123456789abcdef0`)."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from aistratus.costs.prices import PriceList, Rate, known
 from aistratus.settings import Settings
 
 GOES = ("delete",)
-"""What is there no more afterwards."""
+"""Actions after which the resource doesn't exist."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Quotes:
     prices: PriceList
 
     def afterwards(self, change: Change) -> Cost:
-        """What the resource costs when the change is made; of one that goes, what it costs until then."""
+        """The resource's cost after the change; of one that is removed, its cost before."""
         return declared.cost(self._as_wanted(change), self.prices, self.region)
 
     def before(self, change: Change) -> Cost | None:
@@ -48,7 +48,7 @@ class Quotes:
         return declared.total(self.afterwards(change) for change in changes if change.action not in GOES)
 
     def saved(self, changes: Iterable[Change]) -> Cost:
-        """What all that goes has cost together."""
+        """The sum of what is removed."""
         return declared.total(self.afterwards(change) for change in changes if change.action in GOES)
 
     def given_away(self, changes: Iterable[Change]) -> Decimal:
@@ -78,7 +78,7 @@ class Quotes:
         return f"{monthly(month)} a month idle at list prices{more}"
 
     def told(self, changes: Iterable[Change]) -> str:
-        """The total line of a plan: at list prices, and what of that AWS asks for where it gives away some."""
+        """The plan's total line: at list prices, and less AWS's free allowances."""
         changes = list(changes)
         cost, less = self.total(changes), self.given_away(changes)
         sentence = f"On AWS: {self.sentence(cost)}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def after_up(session: Session, changes: Iterable[Change], seconds: float, console: Console) -> None:
-    """Writes down what stands now, what it costs, and since when the node runs, if this run made or changed it.
+    """Records standing costs, and the node's start if this run created or changed it.
 
     Args:
         seconds: how long the run took. What it made stands since it began; the difference is small.
@@ -59,7 +59,7 @@ def after_up(session: Session, changes: Iterable[Change], seconds: float, consol
 
 
 def _tariff(session: Session, before: Tariff, there: dict[str, Change], gone: Collection[str], since_ms: int) -> Tariff:
-    """With what this run has found or made. What it left out (`--only`, a failure) stands as before."""
+    """The standing costs with what this run found or created; the rest (`--only`, a failure) stays as recorded."""
     quotes = session.quotes
     resources = {
         key: declared.as_it_is(change.resource, change.found.state) for key, change in there.items() if change.found
@@ -78,7 +78,7 @@ def _tariff(session: Session, before: Tariff, there: dict[str, Change], gone: Co
 
 
 def before_down(session: Session, console: Console) -> Records | None:
-    """What was written down, read and kept on this machine before the table goes; `None` if there is nothing."""
+    """Reads the record and stores it on this machine before the table is deleted; `None` if there is none."""
     try:
         aws, now_ms = session.cloud.fresh(), int(time.time() * 1000)
         records = spending.read_all(aws.dynamodb, aws.name("jobs"), now_ms)

@@ -76,7 +76,7 @@ def status(context: typer.Context, name: Name = "openai") -> None:
 
 
 def _key(name: str, more: list[str]) -> str:
-    """The secret's key in the stack; what else stands on the command line is refused, and not repeated."""
+    """The secret's key in the stack; further arguments are refused, without repeating them."""
     if name not in NAMES:
         raise UsageError("there is no secret of this name", todo=f"there is: {', '.join(NAMES)}")
     if more:

@@ -45,10 +45,10 @@ GGUF = b"GGUF"
 """How every such file begins. Source: the format's specification, "magic"."""
 
 NO_ACCOUNT = "0" * 12
-"""Stands for the account where only the shape of the stack matters."""
+"""A placeholder account id where only the declaration of the stack matters."""
 
 ANSWERED = Wait(what="AWS tells who is calling", within=20, first=1.0)
-"""A command's first call. The SDK's own patience would take minutes to say that nobody answers."""
+"""Time limits of a command's first call: with the SDK's own retries it would take minutes to fail."""
 
 
 @dataclass
@@ -88,13 +88,13 @@ class Session:
 
     @property
     def asks(self) -> bool:
-        """Is a question in place before something is changed?"""
+        """Whether to ask before something is changed."""
         assert self.options.embedded is not None
         return self.options.embedded.asks(self.settings)
 
     @contextmanager
     def locked(self, command: str, *, steal: bool, every: float = RENEW_EVERY_S) -> Iterator[str]:
-        """Holds the env's lock; gives a sentence if it was taken over from somebody.
+        """Holds the env's lock; yields a sentence if it was taken over from another owner.
 
         It is renewed as long as it is held. If it is lost nevertheless, nothing new is started, and `lost` says why.
 
@@ -127,7 +127,7 @@ class Session:
             lock.release()
 
     def unlocked(self, command: str, *, steal: bool) -> str:
-        """Makes sure that nobody holds the env's lock; gives a sentence if a dead process had left it."""
+        """Makes sure that the env's lock is free; returns a sentence if a dead process had left it."""
         return self._lock(command).check(steal=steal)
 
     def _lock(self, command: str) -> Lock:
@@ -167,7 +167,7 @@ def open_session(options: Options, *, start: bool = False) -> Session:
 
 
 def _caller(clients: Clients, clock: RealClock) -> dict[str, Any]:
-    """Who AWS takes us for. This is the first call of every command, and tells early that nobody answers at all."""
+    """The caller's identity. This is the first call of every command, so that an unreachable AWS shows early."""
     from botocore.exceptions import ConnectionError, ReadTimeoutError
 
     once = clients.get("sts", retries=False)
@@ -205,7 +205,7 @@ def ending_gently(session: Session) -> Iterator[None]:
 
 
 def described(settings: Settings) -> Stack:
-    """The declared stack of an env, without asking anybody: of an account and a region that nobody has looked up."""
+    """The declared stack of an env, without any call: account and region are placeholders where unknown."""
     from aistratus.stack import describe
 
     return describe(

@@ -40,12 +40,12 @@ KEY, KIND, MONTH, HOUR = 18, 18, 14, 16
 
 
 def people(options: Options) -> Console:
-    """Where text for people goes: standard output, or standard error when that belongs to JSON."""
+    """The console for people: standard output, or standard error with `-o json`."""
     return Console(stderr=options.json, quiet=options.quiet, highlight=False, soft_wrap=True)
 
 
 def results(options: Options) -> Console:
-    """Where a command's result goes for people: as `people`, but shown with --quiet too, unless JSON tells it."""
+    """The console for a command's result: like `people`, but shown with --quiet too, unless it is in the JSON."""
     return Console(stderr=options.json, quiet=options.quiet and options.json, highlight=False, soft_wrap=True)
 
 
@@ -236,7 +236,7 @@ def report(
 
 
 def confirm(question: str, options: Options) -> bool:
-    """Asks whoever sits at a terminal, in whatever form they want the result, on standard error; Ctrl-C is a no.
+    """Asks the user at a terminal, on standard error whatever the output format; Ctrl-C means no.
 
     A script, whose input is no terminal, has decided already by calling.
     """
@@ -277,7 +277,7 @@ def _first_difference(place: str, old: Any, new: Any) -> tuple[str, Any, Any]:
 
 
 def _parsed(value: Any) -> Any:
-    """What a text in JSON stands for; every other value as it is."""
+    """The value of a JSON text; every other value as it is."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         with suppress(ValueError):
             return json.loads(value)

@@ -71,7 +71,7 @@ def _at_terminal() -> bool:
 
 
 def _chat(asked: JustChat) -> int:
-    """The conversation; gives the exit code."""
+    """Runs the conversation, and returns the exit code."""
     from aistratus.cli.chat_terminal.run import converse
     from aistratus.settings_file import env_of
 

@@ -92,7 +92,7 @@ def _show_why(options: Options, absent: Absent) -> None:
 
 
 def _open_dashboard(options: Options, session: Session) -> None:
-    """Opens it in a browser if there is one, a person in front of it, and AWS behind it; shows its address anyway.
+    """Opens the dashboard in a browser, if there is one, a user and a real AWS account; shows its address anyway.
 
     Where settings have switched it off: how it is switched on.
     """
@@ -145,7 +145,7 @@ def _remembered(env: str) -> dict[str, Any]:
 
 
 def _why(document: Mapping[str, Any]) -> str:
-    """Why the state isn't better, and what to type; empty where there is nothing to say."""
+    """Why the state isn't better, and what to type; empty if there is nothing to say."""
     if document["state"] == "drifted":
         return "drifted: `aistratus plan` shows what differs"
     if document["state"] != "degraded":
@@ -185,7 +185,7 @@ def node_line(node: Mapping[str, Any]) -> str:
 
 
 def _show(options: Options, document: dict[str, Any], *, told: bool = False) -> None:
-    """Prints it; if it was told already why nothing is there and what to type, only that it is so."""
+    """Prints the state; the reason and what to type are left out if they were printed before."""
     from aistratus.cli import show
 
     if options.json:
