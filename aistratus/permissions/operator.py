@@ -190,8 +190,8 @@ def kind_of(operation: str) -> str | None:
 
 
 ALSO_PROVISIONING: Final = frozenset(
-    {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances",
-     "ec2:ModifyInstanceAttribute", "s3:HeadObject", "s3:GetObject", "s3:PutObject",
+    {"ec2:DescribeVpcs", "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:DescribeVolumes", "ec2:StartInstances",
+     "ec2:StopInstances", "ec2:ModifyInstanceAttribute", "s3:HeadObject", "s3:GetObject", "s3:PutObject",
      "s3:AbortMultipartUpload", "s3:ListObjectVersions", "s3:DeleteObjects",
      "cognito-idp:AdminGetUser", "cognito-idp:AdminCreateUser",
      "cognito-idp:AdminAddUserToGroup", "cognito-idp:AdminDeleteUser", "secretsmanager:DescribeSecret"}
