@@ -160,7 +160,7 @@ def _context_bytes(reader: Any, tokens: int) -> int:
 def _check_memory(needed: int, available: int | None) -> None:
     if available is not None and needed > available:
         raise ModelRefused(
-            f"the model needs about {needed >> 20} MiB of memory, but {available >> 20} MiB are free on this machine"
+            f"the model needs about {needed >> 20} MiB of memory, but {available >> 20} MiB are available"
         )
 
 

@@ -75,7 +75,9 @@ def test_a_model_that_is_too_large_for_the_memory_is_refused_before_it_is_loaded
     small = {"WORKER_BUCKET": BUCKET, "WORKER_MEMORY_MIB": "112"}
     worker = rig.start(**small)
     pid = worker.child().pid
-    told = beat(rig, model_refused="MiB of memory, but 112 MiB can be had", model_refused_sha256=sha256, state="ready")
+    told = beat(
+        rig, model_refused="MiB of memory, but 112 MiB are available", model_refused_sha256=sha256, state="ready"
+    )
     assert (told["model"], worker.child().pid) == ("demo", pid)
     assert rig.await_final(rig.send(rig.job()))["model"] == "demo"
     assert not list((rig.folder / "state" / "models").glob("*")), "and its file is gone again"
@@ -83,7 +85,7 @@ def test_a_model_that_is_too_large_for_the_memory_is_refused_before_it_is_loaded
     # The same by the manifest: nothing is loaded, and whoever asks is told why.
     rig.dynamodb.put_item(TableName=rig.table, Item=wire.pack({"pk": wire.MODEL_PK, "sha256": ""}))
     alone = rig.start(**small, WORKER_MODEL_PATH=str(tmp_path / "wide.gguf"))
-    assert "but 112 MiB can be had" in alone.await_event("model_refused")["reason"]
+    assert "but 112 MiB are available" in alone.await_event("model_refused")["reason"]
     assert rig.await_final(rig.send(rig.job()))["status"] == wire.FAILED
 
 
