@@ -175,6 +175,13 @@ def wanted(service: str, operation: str, **params: object) -> set[tuple[str, str
 ARN = "arn:aws:{}:eu-central-1:123456789012:{}".format
 
 
+def test_how_ec2_lists_what_the_stack_has_stays_allowed_to_all_who_look_at_it() -> None:
+    """What a command of its own reads too (`model` the node's volume) isn't taken from the others for that."""
+    listings = ("Instances", "Volumes", "Vpcs", "Subnets", "SecurityGroups", "RouteTables", "Addresses", "NatGateways")
+    for command in ("plan", "status", "up", "down"):
+        assert {f"ec2:Describe{kind}" for kind in listings} <= operator.operations(command, frozenset())
+
+
 def test_an_irregular_call_is_known_by_what_iam_checks() -> None:
     queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/tinyllama-prod-jobs.fifo"
     assert wanted("sqs", "ChangeMessageVisibilityBatch", QueueUrl=queue) == {
