@@ -5,13 +5,14 @@ The sentence says what failed, why, and what to do next. The original exception 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
-from aistratus.core.errors import Denied, Failure, LoginExpired, error_code, error_message
+from aistratus.core.errors import Denied, Failure, LoginExpired, UsageError, error_code, error_message
 from aistratus.trace import CALL
 
 EXPIRED = frozenset(
@@ -146,6 +147,10 @@ def _sdk_error(error: BaseException, profile: str | None) -> Failure:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return Failure(f"{place}{error.strerror or error}", todo=_about_files(error))
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        # That is how Python keeps bytes of the command line that are no text.
+        word = ascii(error.object[error.start : error.end])
+        return UsageError(f"{word} isn't text in UTF-8", todo="type it again, or convert it with iconv")
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
         return Failure(f"{error}".rstrip("."), todo="AWS_ENDPOINT_URL needs an address like http://127.0.0.1:4599")
     return Failure(f"something unexpected happened: {type(error).__name__}: {error}", todo="--verbose shows where")
@@ -153,6 +158,9 @@ def _sdk_error(error: BaseException, profile: str | None) -> Failure:
 
 def _about_files(error: OSError) -> str:
     """What to do where the system refuses a file: most are the command's own, in the user's folders."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = "there" if error.filename else "where the output goes, in $HOME and in the folder for temporary files"
+        return f"make room {where}"
     return "check who may write there, and that $HOME is yours" if error.filename else ""
 
 

@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from aistratus.cli import streams
+
 if TYPE_CHECKING:
     from aistratus.cli.options import Options
 
@@ -36,6 +38,7 @@ services above all), and looking through that again and again is a quarter of th
 
 def main() -> None:
     """Runs the program."""
+    streams.prepare()
     gc.set_threshold(GARBAGE_AFTER, 20, 20)
     atexit.register(gc.freeze)  # or the interpreter looks through all of it twice more before it ends: a third of `up`
     asked = just_chat(sys.argv[1:]) if _at_terminal() else None

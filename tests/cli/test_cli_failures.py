@@ -65,6 +65,26 @@ def test_output_that_can_not_be_written_is_told(person: Person, command: tuple[s
     assert "No space left on device" in err and "Traceback" not in err
 
 
+def test_closed_streams_are_no_failure(person: Person) -> None:
+    for line in ("aistratus env list >&-", "aistratus --version >&- 2>&- <&-", "aistratus chat search x >&-"):
+        said = person.shell(line)
+        assert (said.code, said.words) == (0, "")
+
+
+def test_a_locale_without_our_signs_gets_others(person: Person) -> None:
+    ascii_only = person.with_variables(PYTHONIOENCODING="ascii")
+    said = ascii_only.run("cost", "--idle")
+    assert (said.code, said.err) == (0, "")
+    assert "EUR 2.55" in said.out and "-EUR 2.55" in said.out
+    assert sentence(ascii_only.run("cost", "--what-if", "你€=1").err).startswith("aistratus: --what-if \\u4f60EUR =1: ")
+
+
+def test_bytes_that_are_no_text_are_told(person: Person) -> None:
+    said = person.shell("aistratus chat search $'\\xff'")
+    assert said.code == 2
+    assert sentence(said.err) == "aistratus: '\\udcff' isn't text in UTF-8; type it again, or convert it with iconv\n"
+
+
 @pytest.mark.parametrize(
     "command", [("status", "-o", "json"), ("doctor",), ("--help",), ("--version",), ("chat", "--help"), ("init",)]
 )
