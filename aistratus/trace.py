@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from aistratus.core.errors import UsageError
+from aistratus.core.errors import Failure, UsageError
 
 if TYPE_CHECKING:
     from aistratus.policies import Names
@@ -49,6 +50,7 @@ class Meter:
 
     Raises:
         UsageError: that file can't be written.
+        Failure: there is no more room for it; raised by the call that was to be traced.
     """
 
     def __init__(self, trace: Path | None = None) -> None:
@@ -58,10 +60,12 @@ class Meter:
         """Of which env, account and region the calls are, once that is known."""
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
+        self._path = trace
         if trace is not None:
             try:
                 descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                trace.chmod(0o600)  # also one that was there
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    os.fchmod(descriptor, 0o600)  # also one that was there, but not /dev/null for all of the machine
             except OSError as error:
                 raise UsageError(
                     f"--trace {trace} can't be written: {error.strerror}", todo="name a file in a folder of yours"
@@ -114,7 +118,13 @@ class Meter:
             else:
                 self.write += 1
             if self._file is not None:
-                self._file.write(json.dumps(line) + "\n")
+                try:
+                    self._file.write(json.dumps(line) + "\n")
+                except OSError as error:
+                    raise Failure(
+                        f"--trace {self._path} can't be written any more: {error.strerror}",
+                        todo="make room there, or leave --trace away; the same command goes on from here",
+                    ) from error
 
 
 def _resource_names(params: Any) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aistratus.cli.options import Options
-from aistratus.core.errors import UsageError
+from aistratus.core.errors import Failure, UsageError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -41,11 +43,28 @@ def init(
         raise UsageError(f"{path} exists", todo="--force replaces it")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", todo="make it first")
-    path.write_text(commented(), encoding="utf-8")
+    _write(path, commented())
     if options.json:
         show.emit({"file": str(path)})
         return
     print(f"wrote {path}")
+
+
+def _write(path: Path, text: str) -> None:
+    """Puts the whole text in the file's place, or leaves what is there."""
+    file = path.resolve()  # the file of a link, not the link
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        if file.exists():
+            part.chmod(file.stat().st_mode & 0o777)
+        part.replace(file)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Failure(f"{path} can't be written: {why}", todo="make room there, or name another folder") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def commented() -> str:

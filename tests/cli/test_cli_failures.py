@@ -65,6 +65,16 @@ def test_output_that_can_not_be_written_is_told(person: Person, command: tuple[s
     assert "No space left on device" in err and "Traceback" not in err
 
 
+def test_settings_that_can_not_be_written_whole_are_left_as_they_are(person: Person) -> None:
+    (person.home / "aistratus.toml").write_text("# mine\n")
+    # No file may be larger than 1 KiB, as on a full disk; Python would leave its own half-written modules behind.
+    said = person.with_variables(PYTHONDONTWRITEBYTECODE="1").shell("ulimit -f 1; aistratus init --force")
+    assert said.code == 1
+    assert "aistratus.toml can't be written: File too large" in sentence(said.err)
+    assert (person.home / "aistratus.toml").read_text() == "# mine\n"
+    assert [file.name for file in person.home.iterdir() if "toml" in file.name] == ["aistratus.toml"]
+
+
 def test_closed_streams_are_no_failure(person: Person) -> None:
     for line in ("aistratus env list >&-", "aistratus --version >&- 2>&- <&-", "aistratus chat search x >&-"):
         said = person.shell(line)
