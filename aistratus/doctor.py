@@ -110,7 +110,7 @@ def check_clock(caller: Mapping[str, Any]) -> Finding:
     """Checks this machine's clock against AWS's."""
     told = caller.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     if not told:
-        return Finding("clock", "warn", "AWS's answer had no time to compare with")
+        return Finding("clock", "warn", "not compared: AWS's answer had no time")
     skew = abs((datetime.now(UTC) - parsedate_to_datetime(told)).total_seconds())
     if skew >= SKEW_REFUSED_S:
         return Finding(

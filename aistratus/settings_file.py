@@ -27,7 +27,8 @@ def find_file(config: Path | None, environ: Mapping[str, str], start: Path) -> P
     named = config or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
     if named is not None:
         if not named.is_file():
-            raise UsageError(f"the settings file {named} doesn't exist", todo="`aistratus init` writes one")
+            what = "isn't a file" if named.exists() else "doesn't exist"
+            raise UsageError(f"the settings file {named} {what}", todo="`aistratus init` writes one")
         return named
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():

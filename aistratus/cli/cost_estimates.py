@@ -70,13 +70,13 @@ def idle(options: Options, currency: Currency) -> None:
         console.print(f"{'volume' if key == 'node' else key:<{NAME}} {told(usd):>10}", markup=False)
     console.print(f"{'at list prices':<{NAME}} {told(total):>10}", markup=False)
     for item, amount in sorted(free.items(), key=lambda line: -line[1]):
-        console.print(f"{'given away: ' + ' '.join(item):<{NAME}} {'−' + plain(amount, sign):>10}", markup=False)
+        console.print(f"{'free tier: ' + ' '.join(item):<{NAME}} {'−' + plain(amount, sign):>10}", markup=False)
     if total is None:
         show.people(options).print(
             "`aistratus cost prices --refresh` asks AWS's price list, which is free, for what is unknown", markup=False
         )
     if total is not None:
-        left = "on the bill unless used up elsewhere"
+        left = "on the bill with the whole free tier"
         console.print(f"{left:<{NAME}} {plain(total / rate - saved, sign):>10}", markup=False)
 
 
@@ -119,12 +119,12 @@ def what_if(options: Options, asked: str, currency: Currency) -> None:
 
 def _question(asked: str, default: str) -> tuple[Decimal, str]:
     """Hours and type of `hours=10,type=g4dn.xlarge`."""
-    said = dict(part.partition("=")[::2] for part in asked.replace(" ", "").split(","))
+    said = dict(part.partition("=")[::2] for part in asked.replace(" ", "").split(",") if part)
     example = "write it like hours=10,type=g4dn.xlarge"
     if unknown := {*said} - {"hours", "type"}:
         raise UsageError(f"--what-if {asked}: {', '.join(sorted(unknown))} isn't known", todo=example)
     if "hours" not in said:
-        raise UsageError(f"--what-if {asked}: it says no hours", todo=example)
+        raise UsageError(f"--what-if {asked!r} doesn't say how many hours", todo=example)
     try:
         hours = Decimal(said["hours"])
     except ArithmeticError as error:

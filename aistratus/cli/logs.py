@@ -82,7 +82,7 @@ def _about(options: Options, request: str, minutes: int) -> None:
     from aistratus.request_log import REQUEST_ID, story
 
     if not REQUEST_ID.fullmatch(request):
-        raise UsageError(f"{request!r} is no request id", todo="errors and `chat -o json` name it as `request_id`")
+        raise UsageError(f"{request!r} isn't a request id", todo="errors and `chat -o json` name it as `request_id`")
     session = open_session(options)
     groups = _groups(session)
     since = int((time.time() - minutes * 60) * 1000)

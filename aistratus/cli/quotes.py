@@ -85,8 +85,8 @@ class Quotes:
         idle = self.rate.euros(cost.idle_month)
         if idle is not None and monthly(less) != monthly(Decimal(0)):
             sentence += (
-                f". On the bill {monthly(idle - less)} a month idle, as long as nothing else in the account uses up "
-                "what AWS gives away each month (`aistratus cost --idle` lists it)"
+                f". On the bill {monthly(idle - less)} a month idle, unless something else in the account uses up "
+                "AWS's free tier (`aistratus cost --idle` lists both)"
             )
         return sentence
 

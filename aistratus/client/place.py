@@ -65,13 +65,13 @@ def invited(word: str) -> Place:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         env, api, cognito, pool, client = values
     except (ValueError, TypeError):
-        raise NotAnInvitation("this is no invitation") from None
+        raise NotAnInvitation("this isn't an invitation") from None
     return _checked(Place(env=env, api=api, cognito=cognito, pool=pool, client=client))
 
 
 def _checked(place: Place) -> Place:
     if not all(isinstance(value, str) for value in asdict(place).values()):
-        raise NotAnInvitation("this is no invitation")
+        raise NotAnInvitation("this isn't an invitation")
     host = urlsplit(place.cognito).hostname or ""
     ours = host in LOOPBACK or (_COGNITO.fullmatch(host) and is_safe(place.cognito))
     if not (

@@ -93,9 +93,15 @@ class PriceList:
         if price is None:
             raise PriceUnknown(
                 f"there is no price for {service} {item} in {region}",
-                todo=f"the list knows {', '.join(sorted({known.region for known in self.prices}))}",
+                todo=self._elsewhere(region),
             )
         return price
+
+    def _elsewhere(self, region: str) -> str:
+        regions = sorted({known.region for known in self.prices})
+        if region in regions:
+            return "check its name; `aistratus cost prices --refresh` asks AWS's price list for what is missing here"
+        return f"the price list has {', '.join(regions)}; `aistratus cost prices --refresh` adds this region"
 
 
 @dataclass(frozen=True)

@@ -211,8 +211,9 @@ def pick(models: list[Stored], word: str) -> Stored:
     for model in models:
         if word == model.name or (len(word) >= 6 and model.sha256.startswith(word.lower())):
             return model
-    names = ", ".join(model.name for model in models) or "none"
-    raise UsageError(f"there is no model {word!r}; there are: {names}", todo="`aistratus model add FILE` adds one")
+    names = ", ".join(model.name for model in models)
+    others = f"there are {names}" if names else "none was added"
+    raise UsageError(f"there is no model {word!r} ({others})", todo="`aistratus model add FILE` adds one")
 
 
 def the_one(models: list[Stored], word: str) -> Stored:
