@@ -7,6 +7,7 @@ import io
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,9 @@ def test_what_it_shows_adds_up_in_every_form(built: Built, tmp_path: Path) -> No
     }
     apis = client(built.endpoint, "apigatewayv2").get_apis()["Items"]
     (api,) = (one["ApiId"] for one in apis if one["Name"].startswith("tinyllama-local-"))
-    sent = {"MetricName": "DataProcessed", "Dimensions": [{"Name": "ApiId", "Value": api}], "Value": 2e9}
+    before = datetime.now(UTC) - timedelta(seconds=2)  # CloudWatch is asked up to the whole second
+    of = [{"Name": "ApiId", "Value": api}]
+    sent = {"MetricName": "DataProcessed", "Dimensions": of, "Value": 2e9, "Timestamp": before}
     client(built.endpoint, "cloudwatch").put_metric_data(Namespace="AWS/ApiGateway", MetricData=[sent])
     flows = {one["what"]: one for one in built.person.run("cost", "--usage", "-o", "json").document["usage"]}
     told = flows["data out by the API, GB"]

@@ -20,7 +20,7 @@ from aistratus.core.graph import Stack
 from aistratus.core.resource import Ref, kinds
 from aistratus.permissions import COMMANDS, MANAGED_POLICY_CHARACTERS, Need, needs, operator, parts, size
 from aistratus.permissions.operations import OPERATIONS
-from aistratus.permissions.operator import DECLARED, ONLY, checks, kind_of
+from aistratus.permissions.operator import DECLARED, ONLY, checks, kind_of, operations
 from aistratus.policies import Document, Names
 from aistratus.resources.iam import InstanceProfile, Role
 from aistratus.trace import READS
@@ -130,9 +130,9 @@ PLAIN_WORDS = {"publish", "subscribe", "invoke", "query", "scan", "create_token"
 
 def test_every_operation_in_the_code_is_in_the_map() -> None:
     words, patterns = said()
-    for name, operations in snake_names().items():
+    for name, known in snake_names().items():
         if name in words - PLAIN_WORDS or any(re.fullmatch(pattern, name) for pattern in patterns):
-            assert operations & OPERATIONS.keys(), name
+            assert known & OPERATIONS.keys(), name
 
 
 def elsewhere() -> set[str]:
@@ -179,7 +179,7 @@ def test_how_ec2_lists_what_the_stack_has_stays_allowed_to_all_who_look_at_it() 
     """What a command of its own reads too (`model` the node's volume) isn't taken from the others for that."""
     listings = ("Instances", "Volumes", "Vpcs", "Subnets", "SecurityGroups", "RouteTables", "Addresses", "NatGateways")
     for command in ("plan", "status", "up", "down"):
-        assert {f"ec2:Describe{kind}" for kind in listings} <= operator.operations(command, frozenset())
+        assert {f"ec2:Describe{kind}" for kind in listings} <= operations(command, frozenset())
 
 
 def test_an_irregular_call_is_known_by_what_iam_checks() -> None:
