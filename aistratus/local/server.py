@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 
 from aistratus import __version__
+from aistratus.local import watch
 from aistratus.local.hosts import is_own_host
 from aistratus.local.process import RECORD, Record, read_record, write_record
 from aistratus.private import make_private
@@ -64,10 +65,10 @@ def serve(*, state_dir: Path, port: int = 0, strict: bool = False) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     parts = _build(front_socket, _listen(0), state_dir, strict)
-    _announce(parts, state_dir, strict)
+    record = _announce(parts, state_dir, strict)
     log.info("endpoint %s, gateway %s, pid %d", parts.endpoint, parts.gateway, os.getpid())
     threading.Thread(target=_warm_up, args=(parts.cloud,), daemon=True, name="warm").start()
-    ending.wait()
+    watch.wait(ending, state_dir, record)
     _end(parts, state_dir)
     return 0
 
@@ -187,20 +188,19 @@ def _header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
-def _announce(parts: Parts, state_dir: Path, strict: bool) -> None:
-    write_record(
-        state_dir,
-        Record(
-            schema=1,
-            pid=os.getpid(),
-            created=psutil.Process().create_time(),
-            endpoint=parts.endpoint,
-            gateway=parts.gateway,
-            strict=strict,
-            started_at=time.time(),
-            version=__version__,
-        ),
+def _announce(parts: Parts, state_dir: Path, strict: bool) -> Record:
+    record = Record(
+        schema=1,
+        pid=os.getpid(),
+        created=psutil.Process().create_time(),
+        endpoint=parts.endpoint,
+        gateway=parts.gateway,
+        strict=strict,
+        started_at=time.time(),
+        version=__version__,
     )
+    write_record(state_dir, record)
+    return record
 
 
 def _warm_up(cloud: Cloud) -> None:

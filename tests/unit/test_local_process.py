@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from aistratus.local import process
+from aistratus.local import process, watch
 from aistratus.local.hosts import is_from_page, is_link_to_an_action, is_own_host, is_own_origin
 from aistratus.local.process import CloudGone, Record
 
@@ -28,6 +31,13 @@ def own_record() -> Record:
         started_at=0.0,
         version="0",
     )
+
+
+def until(seen: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_importing_it_loads_no_sdk_and_no_moto() -> None:
@@ -55,6 +65,46 @@ def test_a_stranger_under_a_dead_clouds_pid_is_neither_the_cloud_nor_ended(tmp_p
 def test_an_unreadable_record_is_no_cloud(tmp_path: Path, text: str) -> None:
     (tmp_path / process.RECORD).write_text(text)
     assert process.running(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"schema": 1}'])
+def test_a_living_cloud_writes_its_lost_record_again(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / process.RECORD).write_text(text)
+    ending, record = threading.Event(), own_record()
+    watching = threading.Thread(target=watch.wait, args=(ending, tmp_path, record), kwargs={"every": 0.01})
+    watching.start()
+    try:
+        until(lambda: process.read_record(tmp_path) == record)
+        assert watching.is_alive()
+    finally:
+        ending.set()
+        watching.join()
+
+
+def test_nothing_is_written_while_a_command_starts_another_cloud(tmp_path: Path) -> None:
+    with process.locked(tmp_path):
+        assert watch.written_again(tmp_path, own_record()) is None
+    assert process.read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize("lose", ["folder", "place"])
+def test_a_cloud_that_nobody_can_find_any_more_ends(tmp_path: Path, lose: str) -> None:
+    folder, record = tmp_path / "state", own_record()
+    folder.mkdir()
+    watching = threading.Thread(
+        target=watch.wait, args=(threading.Event(), folder, record), kwargs={"every": 0.01}, daemon=True
+    )
+    watching.start()
+    until(lambda: process.read_record(folder) == record)
+    if lose == "folder":
+        folder.rename(tmp_path / "elsewhere")
+        folder.mkdir()
+    else:
+        parent = psutil.Process(os.getppid())
+        process.write_record(folder, replace(record, pid=parent.pid, created=parent.create_time()))
+    watching.join(timeout=30)
+    assert not watching.is_alive()
 
 
 def test_no_folder_is_no_cloud(tmp_path: Path) -> None:
