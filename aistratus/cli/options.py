@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from typer.core import TyperGroup
 
+from aistratus.core.errors import Interrupted
+
 if TYPE_CHECKING:
     from aistratus.cloud import Access
     from aistratus.settings import Settings
@@ -89,6 +91,13 @@ class Group(TyperGroup):
         if json and not args:
             ctx.fail("Missing command.")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command. Ctrl-C is an error like any other, which Typer would turn into a mere exit code."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
 
 
 def truthy(name: str) -> bool:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from aistratus.cli.start import JustChat, just_chat
+from aistratus.cli.just_chat import JustChat, just_chat
 
 SLOW = ("boto3", "httpx", "pydantic", "rich", "sqlite3", "typer", "aistratus.settings", "aistratus.client.api")
 
@@ -15,6 +15,7 @@ LOOK = f"""
 import sys
 for missing in ("termios", "tty", "fcntl", "pwd", "readline", "resource"):
     sys.modules[missing] = None  # as on Windows
+import aistratus.cli.just_chat
 import aistratus.cli.start
 import aistratus.cli.chat_terminal.run
 import aistratus.cli.chat_terminal.completion
