@@ -171,5 +171,5 @@ def _sentence(error: ClientError, name: str) -> Failure | None:
         case "InvalidPasswordException":
             return UsageError(f"the first password of {name} needs {STRENGTH}", todo="choose another one")
         case "InvalidParameterException":
-            return UsageError(error_message(error).rstrip("."))
+            return UsageError(f"Cognito doesn't take this for {name}: {error_message(error).rstrip('.')}")
     return None

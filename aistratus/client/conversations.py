@@ -320,7 +320,19 @@ class Archive:
             yield
         except (sqlite3.Error, OSError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            raise ConversationsUnusable(f"the conversations in {self._where} can't be used: {why}") from error
+            raise ConversationsUnusable(
+                f"the conversations in {self._where} can't be used: {why}{_todo(why)}"
+            ) from error
+
+
+def _todo(why: str) -> str:
+    """What to do about what SQLite says, where the words alone don't tell.
+
+    Source: https://www.sqlite.org/rescode.html, SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_FULL.
+    """
+    if "malformed" in why or "not a database" in why:
+        return "; move that file elsewhere, and the next question begins a new one"
+    return "; make room there" if "full" in why else ""
 
 
 _KEPT: Final = "SELECT c.*, (SELECT count(*) FROM turns WHERE conversation = c.id) AS turns FROM conversations AS c"

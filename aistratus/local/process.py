@@ -49,6 +49,8 @@ SAME_PROCESS_S: Final = 1.0
 RECORD: Final = "cloud.json"
 LOG: Final = "cloud.log"
 LOCK: Final = "cloud.lock"
+ROOM_BYTES: Final = 1 << 16
+"""With less than this left on the disk, that is why a cloud didn't start."""
 MAILBOX: Final = "mail.jsonl"
 OF_ITS_LIFE: Final = ("functions", "nodes")
 """Folders of what runs in a cloud: code and files that are nobody's any more when it has ended."""
@@ -303,6 +305,8 @@ def _environment() -> dict[str, str]:
 
 
 def _last_lines(log: Path) -> str:
+    if shutil.disk_usage(log.parent).free < ROOM_BYTES:  # then not even this is logged
+        return f"no room is left in {log.parent}; make some"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f"{' / '.join(lines[-LOG_LINES:]) or 'nothing was logged'} (all of it in {log})"
 

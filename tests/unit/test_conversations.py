@@ -146,6 +146,6 @@ def test_what_a_newer_version_wrote_or_what_is_damaged_is_left_alone(path: Path)
         Archive(path)
     damaged = path.with_name("damaged.sqlite3")
     damaged.write_bytes(b"no database at all" * 100)
-    with pytest.raises(ConversationsUnusable, match="can't be used"):
+    with pytest.raises(ConversationsUnusable, match="can't be used: file is not a database; move that file"):
         Archive(damaged)
     assert damaged.read_bytes().startswith(b"no database")

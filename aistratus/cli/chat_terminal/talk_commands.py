@@ -122,6 +122,8 @@ def save(program: Program, argument: str) -> None:
     if not argument:
         raise Failure("into which file?", todo="/save talk.md or /save talk.json")
     path = Path(argument).expanduser()
+    if path.is_dir():
+        raise Failure(f"{path} is a folder", todo="name a file in it")
     if path.exists() and not program.screen.confirm(f"Replace {path}?"):
         program.screen.say("nothing was written")
         return
