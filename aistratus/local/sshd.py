@@ -77,6 +77,12 @@ def address(instance_id: str) -> str:
     return f"127.{64 + first % 128}.{second}.{1 + third % 254}"
 
 
+def _quoted(path: Path) -> str:
+    """A path as `sshd_config` takes it: on macOS the user's state folder has a space in it ("Application Support")."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 class Sshd:
     """Listens until it is closed.
 
@@ -110,7 +116,10 @@ class Sshd:
         configuration = folder / "sshd_config"
         configuration.write_text(
             _CONFIGURATION.format(
-                host_key=host_key, authorized=folder / "authorized_keys", user=user(), session=session
+                host_key=_quoted(host_key),
+                authorized=_quoted(folder / "authorized_keys").replace("%", "%%"),  # or it stands for a token
+                user=user(),
+                session=shlex.quote(str(session)),  # the rest of the line is a command for the shell
             )
         )
         if os.geteuid() == 0:  # it insists on this folder then; packages leave its making to the service

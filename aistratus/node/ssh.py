@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import logging
 import shlex
 import socket
 from collections.abc import Callable, Iterator
@@ -239,6 +240,9 @@ class SshTransport:
         """
         import paramiko
 
+        # Its thread would print a traceback of what is told here in a sentence.
+        if not (log := logging.getLogger("paramiko")).handlers:
+            log.addHandler(logging.NullHandler())
         try:
             sock = self._way.connect(CONNECT_S)
         except ConnectionRefusedError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import socket
 import stat
@@ -62,8 +63,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Path]]:
-    folder = tmp_path_factory.mktemp("ssh")
-    (folder / "root").mkdir()
+    folder = tmp_path_factory.mktemp("ssh") / 'in a "folder" 100%d'
+    (folder / "root").mkdir(parents=True)
     assert SSHD is not None
     made = Sshd(
         sshd=SSHD, listen=("127.0.0.1", 0), folder=folder / "sshd", host_key=folder / "host_key",
@@ -218,6 +219,7 @@ def test_what_keeps_us_out_is_one_sentence(
     with pytest.raises(Unreachable, match=sentence) as refusal:
         break_it(place).run("true")
     assert "\n" not in str(refusal.value)
+    assert logging.getLogger("paramiko").handlers, "without one its thread prints a traceback beside the sentence"
 
 
 def _other_key(folder: Path) -> Path:
