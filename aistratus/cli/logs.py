@@ -21,6 +21,8 @@ AN_HOUR_MIN = 60
 A_DAY_MIN = 24 * 60
 LOGS = {"api": "api_log", "router": "router_log", "worker": "node_log"}
 """Names of logs, and their keys in the stack, in the order in which a request passes through them."""
+MOST_MIN = 5_256_000
+"""Ten years: CloudWatch Logs keeps nothing for longer, unless for good."""
 REPEATED_MS = 10_000
 """Events arrive out of order by a few seconds: each look reaches back this far and drops what was shown."""
 
@@ -32,7 +34,8 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C")] = False,
     minutes: Annotated[
-        int | None, typer.Option(min=1, help="How far to look back (default: 60; with --request a day)")
+        int | None,
+        typer.Option(min=1, max=MOST_MIN, help="How far to look back (default: 60; with --request a day)"),
     ] = None,
     request: Annotated[
         str | None, typer.Option(help="Search all logs for one request, by the id that errors name")

@@ -89,6 +89,11 @@ def test_a_locale_without_our_signs_gets_others(person: Person) -> None:
     assert sentence(ascii_only.run("cost", "--what-if", "你€=1").err).startswith("aistratus: --what-if \\u4f60EUR =1: ")
 
 
+def test_a_look_back_before_all_time_is_a_usage_error(person: Person) -> None:
+    said = person.run("logs", "router", "--minutes", "9" * 20)
+    assert (said.code, "--minutes" in sentence(said.err)) == (2, True)
+
+
 def test_bytes_that_are_no_text_are_told(person: Person) -> None:
     said = person.shell("aistratus chat search $'\\xff'")
     assert said.code == 2
