@@ -139,9 +139,12 @@ def _sdk_error(error: BaseException, profile: str | None) -> Failure:
     if isinstance(error, sdk.ProfileNotFound):
         return Failure(f"{error}".rstrip("."), todo="`aws configure list-profiles` shows those that exist")
     if isinstance(error, (sdk.HTTPClientError, sdk.ConnectionError)):
-        return Failure(
-            f"AWS can't be reached: {error}".rstrip("."), todo="check the connection and run the command again"
-        )
+        asked = getattr(error, "kwargs", {}).get("endpoint_url") or ""
+        if urlsplit(str(asked)).hostname in LOOPBACK:  # no connection to check: what was there has ended
+            todo = "nothing answers there on this machine (any more); run the command again"
+        else:
+            todo = "check the connection and run the command again"
+        return Failure(f"AWS can't be reached: {error}".rstrip("."), todo=todo)
     if isinstance(error, sdk.BotoCoreError):
         return Failure(f"{error}".rstrip("."))
     if isinstance(error, OSError):

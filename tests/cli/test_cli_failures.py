@@ -39,6 +39,7 @@ def test_an_address_where_nobody_is_ends_in_a_sentence(person: Person, command: 
         said = on(person, address).run(*DEV, *command)
     assert said.code == 1
     assert f'AWS can\'t be reached: Could not connect to the endpoint URL: "{address}/"' in sentence(said.err)
+    assert "nothing answers there on this machine" in said.err
 
 
 def test_a_wrong_address_is_told(person: Person) -> None:
