@@ -31,11 +31,13 @@ class Movable(RealClock):
     def __init__(self) -> None:
         super().__init__(threading.Event())
         self.ahead = 0.0
+        self.waits = 0
 
     def now(self) -> float:
         return super().now() + self.ahead
 
     def wait(self, seconds: float) -> None:
+        self.waits += 1
         super().wait(min(seconds, 0.05))
 
 
@@ -166,6 +168,8 @@ def test_what_is_ended_here_is_ended_there(
 
     def end() -> None:
         assert eventually(lambda: pid.exists() and pid.read_text().strip())
+        before = clock.waits  # the command may run before its caller has begun to count
+        assert eventually(lambda: clock.waits > before)
         if how == "time":
             clock.ahead = 7200
         else:
