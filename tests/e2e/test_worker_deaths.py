@@ -94,6 +94,8 @@ def test_a_cut_network_costs_time_and_no_job(rig: Rig) -> None:
     item = rig.await_final(job)
     assert (item["status"], item["text"], item["attempt"]) == (wire.DONE, STORY, 1)
     rig.await_empty()
+    note = rig.folder / "state" / "held.json"
+    await_value(lambda: not note.exists(), "the worker knows that its message is deleted")
     line.cut()
     worker.await_event("aws_failed", call="receive")
     line.mend()
