@@ -150,8 +150,7 @@ def check_model(settings: Settings) -> Finding:
         if model.path.is_file():
             return _model_with_room(f"{model.path.name} is there", settings, model.path.stat().st_size)
         return Finding("model", "fail", f"{model.path} isn't there", "set model.path, or take it away to use model.url")
-    # Settings take https only.
-    request = urllib.request.Request(model.url, method="HEAD")  # noqa: S310
+    request = urllib.request.Request(model.url, method="HEAD")  # noqa: S310 - settings take https only
     try:
         with urllib.request.urlopen(request, timeout=REACHED_WITHIN_S) as answer:  # noqa: S310 - https only # nosec B310
             return _model_with_room(f"{model.url} answers", settings, int(answer.headers.get("Content-Length") or 0))

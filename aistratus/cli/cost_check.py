@@ -30,6 +30,7 @@ FINE, WARNED, OVER = 0, 3, 4
 LOOKED_MS: Final = 600_000
 """The guard meters every four minutes; when its last result is older than this, EC2 is asked."""
 TRIES, PAUSE_S = 3, 0.5
+"""Calls are tried so often, so many seconds apart: cron comes again soon, and the answer is due within a second."""
 
 
 class Unknown(Failure):

@@ -30,7 +30,7 @@ def require_terminal() -> None:
         UsageError: nobody sits in front of it, or the system (Windows) has no terminals as a shell needs them.
     """
     try:
-        import termios  # noqa: F401
+        import termios  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise UsageError("a shell needs a terminal as Unix has them", todo=NAME_A_COMMAND) from error
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

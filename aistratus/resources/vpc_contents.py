@@ -15,6 +15,12 @@ from aistratus.cloud import Cloud
 from aistratus.core.errors import Occupied, Unsettled
 from aistratus.resources.ec2 import Described, tags_of
 
+OF_A_NAT_GATEWAY = "Interface for NAT Gateway "
+"""How EC2 describes the interface of a NAT gateway.
+
+It carries no tags and may outlive the gateway for a moment, so ours can't be told from another's.
+"""
+
 NAMED = 5
 """So many are listed by name in an error."""
 
@@ -44,7 +50,8 @@ def _others_in(aws: Cloud, within: str, identity: str) -> list[str]:
     """A name for each thing in there that isn't ours; AWS's default security group goes with its VPC."""
     wanted = [{"Name": within, "Values": [identity]}]
     interfaces = aws.ec2.describe_network_interfaces(Filters=wanted)["NetworkInterfaces"]
-    held = [_told("network interface", each, "NetworkInterfaceId", "Description") for each in _others(aws, interfaces)]
+    others = [each for each in _others(aws, interfaces) if not each["Description"].startswith(OF_A_NAT_GATEWAY)]
+    held = [_told("network interface", each, "NetworkInterfaceId", "Description") for each in others]
     if within != "vpc-id":
         return held
     endpoints = aws.ec2.describe_vpc_endpoints(Filters=wanted)["VpcEndpoints"]

@@ -287,6 +287,17 @@ def test_what_others_have_put_into_the_network_is_named_where_it_keeps_down_from
     assert engine.down(*stack()).ok
 
 
+def test_the_last_of_a_nat_gateway_is_not_taken_for_somebody_elses(endpoint: str, aws: Cloud, engine: Engine) -> None:
+    engine.up(*stack())
+    private = ids(engine)["private"]
+    made = aws.ec2.create_network_interface(SubnetId=private, Description="Interface for NAT Gateway nat-0123456789")
+    hurried = cloud(endpoint, env=aws.env, clock=Hurried())
+    errors = [change.error for change in Engine(hurried, engine.meter).down(*stack()).changes if change.error]
+    assert errors and not any(isinstance(error, Occupied) for error in errors)
+    aws.ec2.delete_network_interface(NetworkInterfaceId=made["NetworkInterface"]["NetworkInterfaceId"])
+    assert engine.down(*stack()).ok
+
+
 def test_a_second_vpc_with_our_key_is_told_and_swept(aws: Cloud, engine: Engine) -> None:
     tags = [{"Key": name, "Value": value} for name, value in aws.tags("vpc").items()]
     engine.up(network()["vpc"])
