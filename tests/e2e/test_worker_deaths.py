@@ -16,6 +16,8 @@ from worker_rig import Line, Rig, await_value, rigs
 from aistratus import wire
 
 STORY = "the quick brown fox jumps over the lazy dog " * 6
+ENDLESS = STORY * 3
+"""Takes four seconds: a crowded machine kills its writer too before it ends."""
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_a_killed_worker_takes_its_model_process_along_and_the_next_one_answers(
 
 def test_after_the_third_failed_attempt_the_job_tells_why_and_the_message_is_a_dead_letter(rig: Rig) -> None:
     worker = rig.start()
-    job = rig.send(rig.job(STORY, max_tokens=1024))
+    job = rig.send(rig.job(ENDLESS, max_tokens=1024))
     for attempt in range(1, wire.MAX_ATTEMPTS + 1):
         rig.await_item(job, lambda item, n=attempt: item["attempt"] == n and item["text"] != "", f"attempt {attempt}")
         worker.child().kill()
@@ -72,7 +74,7 @@ def test_after_the_third_failed_attempt_the_job_tells_why_and_the_message_is_a_d
 
 
 def test_three_killed_workers_end_in_a_failed_job_with_a_reason(rig: Rig) -> None:
-    job = rig.send(rig.job(STORY, max_tokens=1024))
+    job = rig.send(rig.job(ENDLESS, max_tokens=1024))
     for attempt in range(1, wire.MAX_ATTEMPTS + 1):
         worker = rig.start()
         rig.await_item(job, lambda item, n=attempt: item["attempt"] == n and item["text"] != "", f"attempt {attempt}")
